@@ -1,0 +1,21 @@
+dw_room(base LIBRARIES Threads::Threads)
+dw_room(quant DEPENDS base)
+dw_room(gguf DEPENDS quant)
+dw_room(kernels/reference DEPENDS quant)
+dw_room(kernels/cpu DEPENDS quant)
+dw_room(backend DEPENDS kernels/reference kernels/cpu)
+dw_room(model DEPENDS backend gguf)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+dw_room(text DEPENDS base LIBRARIES PkgConfig::PCRE2 PkgConfig::UTF8PROC)
+dw_room(engine DEPENDS model text)
+
+# Kernels of an instruction set live in files named *_avx2.cpp / *_avx512.cpp.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  file(GLOB avx2_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/*_avx2.cpp)
+  set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+  file(GLOB avx512_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/*_avx512.cpp)
+  set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS
+    "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512vnni;-mprefer-vector-width=512")
+endif()

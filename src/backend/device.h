@@ -1,0 +1,95 @@
+// A Device runs the ops of kernels/ops.h on one kind of hardware. The contract: an op call may return before
+// the work is done (a device with a stream); calls execute in order; synchronize() waits. All memory an op
+// touches belongs to the device, except pointers marked `host` in ops.h, which the device copies before it
+// returns. Results are the same for any number of threads, and a token's result does not depend on the other
+// sequences of its batch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/expected.h"
+#include "kernels/ops.h"
+
+namespace dw {
+
+class Device;
+
+// Device memory, freed with the object. Contents start as zero.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device* device, void* data, uint64_t size_bytes) : device_(device), data_(data), size_(size_bytes) {}
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+  void* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  uint64_t size_bytes() const { return size_; }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+struct MemoryInfo {
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;
+};
+
+// What one op call did; given to the observer when one is set (benchmarks, the profiler).
+struct OpRecord {
+  const char* op = "";  // "linear", "moe", ...
+  int32_t layer = -1;   // -1: outside the layers
+  uint64_t bytes_read = 0, bytes_written = 0;
+  uint64_t operations = 0;  // multiply and add counted as two
+  double seconds = 0;       // on the device
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;         // "cpu"
+  virtual std::string description() const = 0;  // "AMD EPYC, avx512, 2 threads"
+  virtual MemoryInfo memory() const = 0;
+
+  virtual Expected<Buffer> allocate(uint64_t size_bytes) = 0;
+  virtual void free_memory(void* data, uint64_t size_bytes) = 0;
+  virtual void copy_to_device(void* to, const void* from, uint64_t size_bytes) = 0;
+  virtual void copy_to_host(void* to, const void* from, uint64_t size_bytes) = 0;  // waits
+  virtual void copy_on_device(void* to, const void* from, uint64_t size_bytes) = 0;
+  virtual void fill_zero(void* data, uint64_t size_bytes) = 0;
+  virtual void synchronize() = 0;
+
+  // Brings a weight that lies in host memory (valid as long as the model) into the device's layout.
+  virtual Expected<ops::Matrix> import(const ops::Matrix& host) = 0;
+
+  virtual void embed(const ops::Embed& op) = 0;
+  virtual void norm(const ops::Norm& op) = 0;
+  // Several matrices with one input, so that a device can run them as one launch.
+  virtual void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) = 0;
+  virtual void delta_mixer(const ops::DeltaMixer& op) = 0;
+  virtual void attention(const ops::Attention& op) = 0;
+  virtual void moe(const ops::Moe& op) = 0;
+};
+
+// An Activations with room for `tokens` rows, backed by one Buffer.
+struct ActivationBuffer {
+  ops::Activations view;
+  Buffer memory;
+  static uint64_t size_bytes(int64_t tokens, int64_t columns);
+  static Expected<ActivationBuffer> allocate(Device& device, int64_t tokens, int64_t columns);
+  ops::Activations rows(int64_t tokens) const;  // the first `tokens` rows
+};
+
+// kernels/reference behind the contract: dequantised weights, plain loops. The oracle of the other devices.
+std::unique_ptr<Device> make_reference_device();
+
+}  // namespace dw
