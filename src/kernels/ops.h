@@ -71,8 +71,9 @@ struct Norm {
 // out[t, n] (+)= sum_k W[n, k] x[t, k].
 struct Linear {
   Matrix weight;
-  float* out = nullptr;  // [tokens, weight.rows]
-  bool add = false;      // accumulate into out (residual)
+  float* out = nullptr;    // [tokens, out_stride], the first weight.rows of each row
+  int64_t out_stride = 0;  // floats; 0: weight.rows
+  bool add = false;        // accumulate into out (residual)
 };
 
 // The Gated DeltaNet mixer between its projections:
