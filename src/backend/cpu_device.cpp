@@ -75,6 +75,7 @@ class CpuDevice final : public Device {
 
   void embed(const ops::Embed& op) override { cpu::embed(context_, op); }
   void norm(const ops::Norm& op) override { cpu::norm(context_, op); }
+  void pack(const float* rows, const ops::Activations& out) override;
   void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) override;
   void delta_mixer(const ops::DeltaMixer& op) override { cpu::delta_mixer(context_, op); }
   void attention(const ops::Attention& op) override { cpu::attention(context_, op); }
@@ -90,6 +91,16 @@ class CpuDevice final : public Device {
   cpu::MoeWorkspace moe_workspace_;
   std::vector<Task> tasks_;
 };
+
+void CpuDevice::pack(const float* rows, const ops::Activations& out) {
+  pool_.parallel_for(out.tokens, [&](int64_t t, int) {
+    const int64_t n = out.columns;
+    std::memcpy(out.values + t * n, rows + t * n, size_t(n) * sizeof(float));
+    if (out.quants == nullptr) return;
+    cpu::quantize_activations(context_.level, rows + t * n, n, out.quants + t * n, out.scales + t * (n / 32),
+                              out.sums + t * (n / 16));
+  });
+}
 
 void CpuDevice::linear(const ops::Activations& x, std::span<const ops::Linear> outputs) {
   tasks_.clear();

@@ -84,7 +84,8 @@ struct Linear {
 struct DeltaMixer {
   int32_t k_heads = 0, v_heads = 0, k_dim = 0, v_dim = 0;  // v_heads % k_heads == 0
   int32_t conv_taps = 4;
-  int32_t chunk = 0;  // tokens a chunk in prefill; 0: token by token
+  int32_t chunk = 0;               // tokens a chunk in prefill; 0: token by token
+  int32_t min_chunked_tokens = 1;  // spans shorter than this run token by token whatever `chunk` says
   int64_t tokens = 0;
   std::span<const Span> spans;
   const float* qkv = nullptr;  // [tokens, channels]: q [k_heads, k_dim] | k the same | v [v_heads, v_dim]
