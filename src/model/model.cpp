@@ -33,7 +33,7 @@ uint64_t Model::workspace_bytes(const HyperParameters& h, const ModelOptions& op
   const int64_t t = options.max_batch_tokens;
   uint64_t bytes =
       uint64_t(t) * (h.hidden + wide_columns(h) + side_columns(h) + 2 * h.v_heads) * sizeof(float);
-  bytes += uint64_t(kHeadRows) * h.vocabulary * sizeof(float);
+  bytes += 2 * uint64_t(kHeadRows) * h.vocabulary * sizeof(float);  // on the device and on the host
   bytes += ActivationBuffer::size_bytes(t, h.hidden) + ActivationBuffer::size_bytes(t, mixed_columns(h));
   if (h.mtp_layers > 0)
     bytes +=
@@ -77,6 +77,7 @@ Expected<void> Model::allocate_workspace() {
     if (!buffer) return buffer.error();
     *request.buffer = std::move(*buffer);
   }
+  host_logits_.resize(size_t(kHeadRows) * size_t(h_.vocabulary));
   struct Rows {
     ActivationBuffer* buffer;
     int64_t columns;
@@ -116,14 +117,14 @@ void Model::norm(const float* weight, int64_t tokens) {
   device_->norm(op);
 }
 
-void Model::forward(const Batch& batch, StateStore& state, float* logits) {
+void Model::forward(const Batch& batch, StateStore& state, const LogitSink& sink) {
   check(batch, state);
   const int64_t tokens = int64_t(batch.tokens.size());
   device_->embed({weights_.embedding, batch.tokens.data(), tokens, work_.x.as<float>()});
   for (int32_t i = 0; i < h_.layer_count(); ++i) run_layer(weights_.layers[size_t(i)], i, batch, state);
   if (has_mtp())
     device_->copy_on_device(work_.trunk.data(), work_.x.data(), uint64_t(tokens) * h_.hidden * sizeof(float));
-  head(weights_.output, weights_.output_norm, batch.logit_rows, logits);
+  head(weights_.output, weights_.output_norm, batch.logit_rows, sink);
 }
 
 void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
@@ -247,7 +248,7 @@ void Model::expert_block(const LayerWeights& w, int64_t tokens) {
 }
 
 void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows,
-                 float* logits) {
+                 const LogitSink& sink) {
   for (size_t first = 0; first < rows.size(); first += kHeadRows) {
     const int64_t count = int64_t(std::min<size_t>(kHeadRows, rows.size() - first));
     ops::Norm op;
@@ -259,14 +260,17 @@ void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<
     device_->norm(op);
     const ops::Linear linear[] = {{output, work_.logits.as<float>()}};
     device_->linear(op.out, linear);
-    device_->copy_to_host(logits + first * size_t(h_.vocabulary), work_.logits.data(),
-                          uint64_t(count) * h_.vocabulary * sizeof(float));
+    const size_t vocabulary = size_t(h_.vocabulary);
+    device_->copy_to_host(host_logits_.data(), work_.logits.data(),
+                          size_t(count) * vocabulary * sizeof(float));
+    for (size_t i = 0; i < size_t(count); ++i)
+      sink(first + i, std::span<float>(host_logits_.data() + i * vocabulary, vocabulary));
   }
   device_->synchronize();
 }
 
 void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,
-                        float* logits) {
+                        const LogitSink& sink) {
   DW_CHECK(has_mtp(), "the model has no MTP block");
   check(batch, state);
   DW_CHECK(next_tokens.size() == batch.tokens.size(), "one next token a row");
@@ -296,7 +300,7 @@ void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens
   device_->linear(shaped(work_.joined, tokens, 2 * int64_t(h_.hidden)), project);
 
   run_layer(m.block, h_.layer_count(), batch, state);
-  head(m.head, m.head_norm, batch.logit_rows, logits);
+  head(m.head, m.head_norm, batch.logit_rows, sink);
 }
 
 }  // namespace dw

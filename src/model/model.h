@@ -39,15 +39,19 @@ class Model {
   const Weights& weights() const { return weights_; }
   const ModelOptions& options() const { return options_; }
 
-  // Runs the batch and advances the state of its sequences. logits: host, [logit_rows, vocabulary].
-  void forward(const Batch& batch, StateStore& state, float* logits);
+  // Receives (i, logits of row batch.logit_rows[i]) in order; logits: host, [vocabulary], valid during the
+  // call.
+  using LogitSink = std::function<void(size_t index, std::span<float> logits)>;
+
+  // Runs the batch and advances the state of its sequences.
+  void forward(const Batch& batch, StateStore& state, const LogitSink& sink);
 
   // MTP: drafts from the trunk's hidden rows of the last forward pass (kept for every row of the batch). For
   // row i of that batch, next_tokens[i] is the token that follows it; logits of the token after that for
   // logit_rows. Same spans and pages. Only when has_mtp().
   bool has_mtp() const { return !weights_.mtp.empty(); }
   void forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,
-                   float* logits);
+                   const LogitSink& sink);
 
   // Bytes of the workspace of a forward pass, all allocated by load().
   static uint64_t workspace_bytes(const HyperParameters& h, const ModelOptions& options);
@@ -70,7 +74,8 @@ class Model {
   void delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void expert_block(const LayerWeights& w, int64_t tokens);
-  void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows, float* logits);
+  void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows,
+            const LogitSink& sink);
   void norm(const float* weight, int64_t tokens);
   void check(const Batch& batch, const StateStore& state) const;
 
@@ -79,6 +84,7 @@ class Model {
   HyperParameters h_;
   Weights weights_;
   Workspace work_;
+  std::vector<float> host_logits_;  // [kHeadRows, vocabulary]
 };
 
 }  // namespace dw
