@@ -102,6 +102,8 @@ struct DeltaMixer {
   float* state = nullptr;       // [slots, v_heads, k_dim, v_dim]
   Activations out;              // [tokens, v_heads * v_dim]
 
+  // The chunk that a span runs with; 0: token by token.
+  int32_t chunk_of(const Span& span) const { return span.row_count >= min_chunked_tokens ? chunk : 0; }
   int64_t channels() const { return 2 * int64_t(k_heads) * k_dim + int64_t(v_heads) * v_dim; }
 };
 
