@@ -73,6 +73,8 @@ class Device {
 
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;
+  // Copies fp32 rows into activations and fills their quantised part.
+  virtual void pack(const float* rows, const ops::Activations& out) = 0;
   // Several matrices with one input, so that a device can run them as one launch.
   virtual void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) = 0;
   virtual void delta_mixer(const ops::DeltaMixer& op) = 0;
