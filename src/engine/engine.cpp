@@ -414,6 +414,7 @@ Engine::Snapshot Engine::snapshot(SessionId id) const {
   result.state.resize(state_->snapshot_bytes());
   state_->save_slot(s.slot, result.state.data());
   result.tokens = s.tokens;
+  result.logits = s.logits;
   return result;
 }
 
@@ -427,6 +428,7 @@ Expected<void> Engine::restore(SessionId id, const Snapshot& snapshot) {
     return make_error("the snapshot is not of an earlier point of this session");
   state_->load_slot(s.slot, snapshot.state.data());
   drop_after(s, int64_t(snapshot.tokens.size()));
+  s.logits = snapshot.logits;
   return {};
 }
 

@@ -102,6 +102,7 @@ class Engine {
   struct Snapshot {
     std::vector<std::byte> state;
     std::vector<int32_t> tokens;
+    std::vector<float> logits;  // after the last token; empty when not known
   };
   Snapshot snapshot(SessionId id) const;
   // Goes back to a snapshot of the same session (its tokens must be a prefix of the present ones).
