@@ -189,14 +189,13 @@ void delta_mixer(const ops::DeltaMixer& op) {
   DW_CHECK(op.out.columns == int64_t(op.v_heads) * op.v_dim, "wrong width of the delta mixer's output");
   for (const ops::Span& span : op.spans) {
     const std::vector<float> u = convolve(op, span);
-    const int32_t chunk = op.chunk_of(span);
     for (int64_t h = 0; h < op.v_heads; ++h) {
       Head head = gather_head(op, span, u, h);
-      if (chunk == 0) {
+      if (op.chunk == 0 || span.row_count < op.min_chunked_tokens) {
         run_recurrent(head);
       } else {
-        for (int64_t first = 0; first < head.tokens; first += chunk) {
-          run_chunk(head, first, std::min<int64_t>(chunk, head.tokens - first));
+        for (int64_t first = 0; first < head.tokens; first += op.chunk) {
+          run_chunk(head, first, std::min<int64_t>(op.chunk, head.tokens - first));
         }
       }
       write_gated(op, span, head, h);
