@@ -1,5 +1,6 @@
 #include "json_output.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace dw {
@@ -60,6 +61,23 @@ std::string bench_json(const BenchReport& report) {
                              {"gigabytes_per_second", row.gigabytes_per_second},
                              {"bandwidth_share", row.bandwidth_share},
                              {"gigaflops", row.gigaflops}});
+  return dump(json);
+}
+
+std::string evaluation_json(const Evaluation& e, const std::string& model) {
+  Json json = {{"model", model},
+               {"tokens", e.tokens},
+               {"bytes", e.bytes},
+               {"perplexity", e.perplexity()},
+               {"nll", e.nll},
+               {"nll_error", e.nll_error},
+               {"bits_per_byte", e.bits_per_byte()},
+               {"top1", e.top1},
+               {"seconds", e.seconds}};
+  if (e.compared)
+    json["against"] = {{"kl_mean", e.kl_mean},     {"kl_median", e.kl_median},
+                       {"kl_p99", e.kl_p99},       {"kl_max", e.kl_max},
+                       {"same_top1", e.same_top1}, {"base_perplexity", std::exp(e.base_nll)}};
   return dump(json);
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/evaluate.h"
 
 namespace dw {
 
@@ -26,5 +27,7 @@ struct BenchReport {
   std::vector<BenchRow> rows;
 };
 std::string bench_json(const BenchReport& report);
+
+std::string evaluation_json(const Evaluation& e, const std::string& model);
 
 }  // namespace dw

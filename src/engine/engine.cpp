@@ -193,6 +193,14 @@ void Engine::close_session(SessionId id) {
   sessions_[size_t(id)].reset();
 }
 
+void Engine::clear(SessionId id) {
+  Session& s = session(id);
+  DW_CHECK(s.generation == nullptr, "the session is generating");
+  s.pending.clear();
+  state_->clear_slot(s.slot);
+  drop_after(s, 0);
+}
+
 // Forgets everything after `position`, which must be where the recurrent state stands after this call.
 void Engine::drop_after(Session& s, int64_t position) {
   s.tokens.resize(size_t(position));

@@ -79,6 +79,7 @@ class Engine {
 
   Expected<SessionId> open_session();
   void close_session(SessionId id);
+  void clear(SessionId id);  // forgets everything the session was told
 
   // Makes `tokens` the text of the session: keeps what is already there as far as it agrees (going back to a
   // checkpoint where it does not), queues the rest. Errors: empty, or longer than the context (both numbers
