@@ -1,6 +1,7 @@
 // Reads the files tools/oracle/make_tokenizer_fixtures.py writes; the format stands there.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <string>
