@@ -32,10 +32,10 @@ enum class TokenType : int32_t {  // GGUF's tokenizer.ggml.token_type
 // What a GGUF file says under tokenizer.ggml.*; nothing of it is trusted.
 struct VocabularyData {
   // Normal tokens in GPT-2's byte alphabet ("Ġthe" for " the"); control and user-defined ones as they read.
-  std::vector<std::string> tokens;
-  std::vector<int32_t> types;                      // TokenType each; empty: all normal
-  std::vector<std::string> merges;                 // "left right", best rank first
-  std::string pre;                                 // see text/pretokenizer.h
+  std::vector<std::string> tokens{};
+  std::vector<int32_t> types{};                    // TokenType each; empty: all normal
+  std::vector<std::string> merges{};               // "left right", best rank first
+  std::string pre{};                               // see text/pretokenizer.h
   int32_t bos = -1, eos = -1, eot = -1, pad = -1;  // token ids, -1: absent
   bool add_bos = false, add_eos = false;
 };
