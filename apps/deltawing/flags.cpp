@@ -62,6 +62,7 @@ void ModelFlags::add_to(CLI::App& app, bool model_required) {
 Expected<EngineOptions> ModelFlags::options() const {
   EngineOptions o;
   o.model_path = model;
+  o.device = device;
   o.use_mmap = !no_mmap;
   o.prefetch = prefetch;
   o.cpu.threads = threads;

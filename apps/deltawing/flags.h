@@ -26,7 +26,7 @@ struct ModelFlags {
   int32_t chunk = 64;
   int32_t gpu_layers = 0;
   std::string cache_type = "f16", cache_type_v;
-  std::string cpu_level;
+  std::string cpu_level, device = "cpu";
   bool no_mmap = false;
   bool prefetch = false;
 

@@ -119,9 +119,15 @@ Expected<void> Engine::plan_and_load_model() {
   if (context_tokens_ > h->context_length)
     return make_error("the context (-c) is ", context_tokens_, " tokens; this model was made for at most ",
                       h->context_length);
-  auto device = make_cpu_device(options_.cpu);
-  if (!device) return device.error();
-  device_ = std::move(*device);
+  if (options_.device == "reference") {
+    device_ = make_reference_device();
+  } else if (options_.device == "cpu") {
+    auto device = make_cpu_device(options_.cpu);
+    if (!device) return device.error();
+    device_ = std::move(*device);
+  } else {
+    return make_error("the device '", options_.device, "' is unknown; this build has cpu and reference");
+  }
 
   MemoryRequest request;
   request.model.max_batch_tokens =

@@ -26,6 +26,7 @@ struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
   bool prefetch = false;  // ask the kernel to read the mapped file ahead
+  std::string device = "cpu";     // cpu, or reference (plain loops, for comparison)
   CpuOptions cpu;
   int32_t context_tokens = 4096;  // of each session; 0: what the model was made for
   int32_t max_sessions = 1;
