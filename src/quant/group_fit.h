@@ -205,10 +205,14 @@ void try_offset(const Tile<N>& tile, F4 scale, F4 offset, OffsetFit& best) {
   best.error = select(better, error, best.error);
 }
 
-// spans: the (fractional) codes that the largest value is mapped to, one trial each, when the least is code
-// 0.
+// How far the least and the largest value of a group stand outside the codes, in steps; negative: inside.
+struct Overhang {
+  float low, high;
+};
+
+// One trial for each overhang.
 template <int kHigh, bool kNegative, int N>
-OffsetFit fit_offset(const Tile<N>& tile, std::span<const float> spans, int refinements) {
+OffsetFit fit_offset(const Tile<N>& tile, std::span<const Overhang> trials, int refinements) {
   F4 low = tile.x[0], high = tile.x[0];
   for (int i = 1; i < N; ++i) {
     low = min(tile.x[i], low);
@@ -217,10 +221,9 @@ OffsetFit fit_offset(const Tile<N>& tile, std::span<const float> spans, int refi
   if constexpr (kNegative) low = min(low, splat(0));
   const F4 range = max(high - low, splat(0));
   OffsetFit best;
-  for (float span : spans) {
-    // A span above kHigh lets a little of both ends go; one below leaves room.
-    const F4 scale = range * splat(1 / span);
-    const F4 offset = low + scale * splat(0.5f * (span - float(kHigh)));
+  for (const Overhang& trial : trials) {
+    const F4 scale = range * splat(1 / (float(kHigh) + trial.low + trial.high));
+    const F4 offset = low + scale * splat(trial.low);
     try_offset<kHigh, kNegative>(tile, scale, kNegative ? min(offset, splat(0)) : offset, best);
   }
   for (int i = 0; i < refinements; ++i) try_offset<kHigh, kNegative>(tile, best.scale, best.offset, best);

@@ -24,7 +24,7 @@ uint16_t narrow_to_half(float value) {
 }  // namespace
 
 void quantize_f32(const float* values, std::byte* blocks, int64_t element_count, const float*) {
-  std::memcpy(blocks, values, size_t(element_count) * sizeof(float));
+  if (element_count > 0) std::memcpy(blocks, values, size_t(element_count) * sizeof(float));
 }
 
 void quantize_f16(const float* values, std::byte* blocks, int64_t element_count, const float*) {

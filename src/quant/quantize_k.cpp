@@ -83,22 +83,25 @@ void pack_one_bit(const uint8_t codes[256], int shift, uint8_t packed[32]) {
 
 // First codes of a group's largest value, then of the largest group scale (trials of group_fit and
 // super_fit).
-constexpr float kSpans2[] = {3.0f, 2.6f, 3.4f, 3.9f};
-constexpr float kSpans4[] = {15.0f, 14.4f, 15.6f, 16.3f};
-constexpr float kSpans5[] = {31.0f, 30.4f, 31.6f};
-constexpr float kTrials3[] = {-4.0f, -3.6f, -4.5f, 3.0f, 3.4f, -5.2f, 4.0f};
-constexpr float kTrials6[] = {-32.0f, -31.5f, -32.5f, 31.4f};
+constexpr Overhang kOverhangs[] = {{0, 0},         {-0.3f, 0.2f},  {0.2f, -0.3f}, {0.4f, 0.4f},  {0.9f, 0.1f},
+                                   {0.1f, 0.9f},   {-0.4f, -0.4f}, {0.5f, -0.2f}, {-0.2f, 0.5f}, {0.1f, 0.1f},
+                                   {-0.1f, -0.1f}, {0.7f, 0.7f},   {1.2f, 1.2f},  {0.6f, 0.2f},  {0.2f, 0.6f},
+                                   {1.3f, 0.4f},   {0.4f, 1.3f}};
+constexpr float kTrials3[] = {-4.0f,  -3.6f, -4.5f, 3.0f, 3.4f, -5.2f, 4.0f, -3.8f,
+                              -4.25f, -3.4f, -4.8f, 3.2f, 3.7f, 2.8f,  4.4f};
+constexpr float kTrials6[] = {-32.0f, -31.75f, -31.5f, -31.25f, -31.0f,  -32.25f, -32.5f, 31.5f,
+                              31.25f, 31.0f,   30.75f, 30.5f,   -30.75f, -30.5f,  30.25f, -33.0f};
 constexpr float kTrialsIq4[] = {-127.0f, -121.0f, -134.0f, -142.0f, 113.0f, 120.0f, 106.0f};
 constexpr float kSuper15[] = {15.0f, 14.2f, 13.0f};
-constexpr float kSuper63[] = {63.0f, 59.0f};
-constexpr float kSuper32[] = {-32.0f, -29.0f, 31.0f};
-constexpr float kSuper128[] = {-128.0f, -118.0f};
+constexpr float kSuper63[] = {63.0f, 61.0f, 59.0f, 57.0f, 54.0f, 50.0f};
+constexpr float kSuper32[] = {-32.0f, -29.0f, 31.0f, -30.5f};
+constexpr float kSuper128[] = {-128.0f, -118.0f, -123.0f, -110.0f};
 
 }  // namespace
 
 void quantize_q2_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance) {
   const auto encode = [](const SuperTile<16>& super, BlockQ2_K& out) {
-    const auto fit = fit_super_offset<3, 15>(super, kSpans2, 2, kSuper15);
+    const auto fit = fit_super_offset<3, 15>(super, kOverhangs, 2, kSuper15);
     int8_t scales[16], mins[16];
     store_integers(fit.scale, scales);
     store_integers(fit.min, mins);
@@ -133,7 +136,7 @@ void quantize_q3_k(const float* values, std::byte* blocks, int64_t element_count
 
 void quantize_q4_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance) {
   const auto encode = [](const SuperTile<32>& super, BlockQ4_K& out) {
-    const auto fit = fit_super_offset<15, 63>(super, kSpans4, 2, kSuper63);
+    const auto fit = fit_super_offset<15, 63>(super, kOverhangs, 2, kSuper63);
     int8_t scales[8], mins[8];
     store_integers(fit.scale, scales);
     store_integers(fit.min, mins);
@@ -149,7 +152,7 @@ void quantize_q4_k(const float* values, std::byte* blocks, int64_t element_count
 
 void quantize_q5_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance) {
   const auto encode = [](const SuperTile<32>& super, BlockQ5_K& out) {
-    const auto fit = fit_super_offset<31, 63>(super, kSpans5, 2, kSuper63);
+    const auto fit = fit_super_offset<31, 63>(super, kOverhangs, 2, kSuper63);
     int8_t scales[8], mins[8];
     store_integers(fit.scale, scales);
     store_integers(fit.min, mins);

@@ -75,12 +75,13 @@ uint16_t half_of(const Tile<32>& tile, F4 scale, int lane) {
   return half_scale(scale[lane] * tile.unit[lane]);
 }
 
-// First codes of the largest value: on the long side (negative codes) and on the short side.
-constexpr float kTrials4[] = {-8.0f, -7.6f, -8.4f, -9.0f, 7.4f, 7.9f, -7.2f};
-constexpr float kTrials5[] = {-16.0f, -15.6f, -16.4f, 15.4f, -17.0f};
-constexpr float kTrials8[] = {127.0f};
-constexpr float kSpans4[] = {15.0f, 14.4f, 15.6f, 16.2f};
-constexpr float kSpans5[] = {31.0f, 30.4f, 31.6f};
+// First trials of the fits: the codes (negative: the long side) that the largest value is mapped to. Near the
+// best scale the error has many small dips, so that a few close trials pay.
+constexpr float kTrials4[] = {-8.0f, -7.6f, -8.4f, -9.0f, 7.4f, 7.9f, -7.2f, 7.0f};
+constexpr float kTrials5[] = {-16.0f, -15.6f, -16.4f, 15.4f, -17.0f, 15.0f, -15.2f, 15.8f};
+constexpr float kTrials8[] = {127.0f, 126.5f, 126.0f, 127.3f, 126.75f, 125.5f};
+constexpr Overhang kOverhangs[] = {{0, 0},       {-0.3f, 0.2f}, {0.2f, -0.3f}, {0.4f, 0.4f},
+                                   {0.9f, 0.1f}, {0.1f, 0.9f},  {-0.4f, -0.4f}};
 constexpr float kTrialsIq4[] = {-127.0f, -121.0f, -134.0f, -142.0f, 113.0f, 120.0f, 106.0f};
 
 // The offset is stored first, so that the scale and the codes make up for its rounding. Leaves the tile
@@ -137,7 +138,7 @@ void quantize_q5_0(const float* values, std::byte* blocks, int64_t element_count
 void quantize_q4_1(const float* values, std::byte* blocks, int64_t element_count, const float* importance) {
   const auto encode = [](Tile<32>& tile, BlockQ4_1* out, int count) {
     F4 offset;
-    const F4 scale = settle_offset<15>(tile, fit_offset<15, false>(tile, kSpans4, 1), offset);
+    const F4 scale = settle_offset<15>(tile, fit_offset<15, false>(tile, kOverhangs, 1), offset);
     const auto codes = linear_codes<0, 15>(tile, scale, 0);
     for (int lane = 0; lane < count; ++lane) {
       out[lane].d = half_of(tile, scale, lane);
@@ -151,7 +152,7 @@ void quantize_q4_1(const float* values, std::byte* blocks, int64_t element_count
 void quantize_q5_1(const float* values, std::byte* blocks, int64_t element_count, const float* importance) {
   const auto encode = [](Tile<32>& tile, BlockQ5_1* out, int count) {
     F4 offset;
-    const F4 scale = settle_offset<31>(tile, fit_offset<31, false>(tile, kSpans5, 1), offset);
+    const F4 scale = settle_offset<31>(tile, fit_offset<31, false>(tile, kOverhangs, 1), offset);
     const auto codes = linear_codes<0, 31>(tile, scale, 0);
     for (int lane = 0; lane < count; ++lane) {
       out[lane].d = half_of(tile, scale, lane);

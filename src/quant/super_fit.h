@@ -8,7 +8,7 @@
 
 namespace dw::quant {
 
-inline constexpr int kSuperRounds = 3;
+inline constexpr int kSuperRounds = 4;
 
 template <int N>
 struct SuperTile {
@@ -96,13 +96,15 @@ SuperScale<N> fit_super_scale(const SuperTile<N>& super, std::span<const float> 
     state.d = stored_scale(extreme / code, super.unit);
     const F4 inv = inverse(splat(state.d));
     for (int t = 0; t < kTiles; ++t) state.scale[t] = clamp_round(ideal[t] * inv, kLow, kHigh);
-    for (int round = 0; round < kSuperRounds; ++round) {
-      state.error = search_scales<Codes, kLow, kHigh>(super, state);
-      if (state.error < best.error) best = state;
-      const float next = stored_scale(state.d + regression_step<Codes>(super, state), super.unit);
-      if (next == state.d) break;
-      state.d = next;
-    }
+    state.error = search_scales<Codes, kLow, kHigh>(super, state);
+    if (state.error < best.error) best = state;
+  }
+  SuperScale<N> state = best;
+  for (int round = 0; round < kSuperRounds; ++round) {
+    state.d = stored_scale(state.d + regression_step<Codes>(super, state), super.unit);
+    state.error = search_scales<Codes, kLow, kHigh>(super, state);
+    if (!(state.error < best.error)) break;
+    best = state;
   }
   return best;
 }
@@ -200,16 +202,16 @@ inline float largest(F4 v) {
   return std::max(std::max(v[0], v[1]), std::max(v[2], v[3]));
 }
 
-// spans: see fit_offset; super_codes: the (fractional) integers the largest group scale and min are mapped
+// trials: see fit_offset; super_codes: the (fractional) integers the largest group scale and min are mapped
 // to.
 template <int kHigh, int kScaleHigh, int N>
-SuperOffset<N> fit_super_offset(const SuperTile<N>& super, std::span<const float> spans, int refinements,
+SuperOffset<N> fit_super_offset(const SuperTile<N>& super, std::span<const Overhang> trials, int refinements,
                                 std::span<const float> super_codes) {
   constexpr int kTiles = SuperTile<N>::kTiles;
   OffsetFit ideal[kTiles];
   F4 scales = splat(0), mins = splat(0);
   for (int t = 0; t < kTiles; ++t) {
-    ideal[t] = fit_offset<kHigh, true>(super.tiles[t], spans, refinements);
+    ideal[t] = fit_offset<kHigh, true>(super.tiles[t], trials, refinements);
     scales = max(ideal[t].scale, scales);
     mins = max(-ideal[t].offset, mins);
   }
@@ -223,17 +225,18 @@ SuperOffset<N> fit_super_offset(const SuperTile<N>& super, std::span<const float
       state.scale[t] = clamp_round(ideal[t].scale * inv, 0, kScaleHigh);
       state.min[t] = clamp_round(-ideal[t].offset * inv_min, 0, kScaleHigh);
     }
-    for (int round = 0; round < kSuperRounds; ++round) {
-      state.error = search_offsets<kHigh, kScaleHigh>(super, state);
-      if (state.error < best.error) best = state;
-      double d_step, dmin_step;
-      regression_step<kHigh>(super, state, d_step, dmin_step);
-      const float d = stored_scale(float(state.d + d_step), super.unit);
-      const float dmin = std::max(stored_scale(float(state.dmin + dmin_step), super.unit), 0.0f);
-      if (d == state.d && dmin == state.dmin) break;
-      state.d = d;
-      state.dmin = dmin;
-    }
+    state.error = search_offsets<kHigh, kScaleHigh>(super, state);
+    if (state.error < best.error) best = state;
+  }
+  SuperOffset<N> state = best;
+  for (int round = 0; round < kSuperRounds; ++round) {
+    double d_step, dmin_step;
+    regression_step<kHigh>(super, state, d_step, dmin_step);
+    state.d = stored_scale(float(state.d + d_step), super.unit);
+    state.dmin = std::max(stored_scale(float(state.dmin + dmin_step), super.unit), 0.0f);
+    state.error = search_offsets<kHigh, kScaleHigh>(super, state);
+    if (!(state.error < best.error)) break;
+    best = state;
   }
   return best;
 }
