@@ -1,14 +1,14 @@
 // Fits of super-blocks: 256 values in groups of N, each group with an integer scale (and min) that a binary16
 // scale (and min) of the super-block multiplies. First every group is fitted alone (group_fit.h); then, for a
 // few scales of the super-block, integers are rounded and searched around by the true error, and the scale of
-// the super-block takes regression steps until it stays.
+// the super-block takes regression steps while the error falls.
 #pragma once
 
 #include "quant/group_fit.h"
 
 namespace dw::quant {
 
-inline constexpr int kSuperRounds = 4;
+inline constexpr int kSuperRounds = 4;  // regression steps at most
 
 template <int N>
 struct SuperTile {
@@ -20,7 +20,7 @@ struct SuperTile {
 template <int N>
 void load_super_tile(SuperTile<N>& super, const float* values, const float* importance) {
   super.unit = power_of_two_below(largest_magnitude(values, 256));
-  // One scale for the weights of all groups, or groups would be weighed against each other wrongly.
+  // One divisor for the weights of all groups: the regression weighs groups against each other.
   const float heaviest = importance ? *std::max_element(importance, importance + 256) : 0.0f;
   for (int group = 0; group < 256 / N; ++group) {
     Tile<N>& tile = super.tiles[group / kLanes];
@@ -74,10 +74,10 @@ float regression_step(const SuperTile<N>& super, const SuperScale<N>& state) {
   return sum(square) > 0 ? sum(residual) / sum(square) : 0.0f;
 }
 
-// group_codes: see fit_scale; super_codes: the (fractional) integers the largest group scale is mapped to.
+// group_codes: see fit_scale; largest_codes: the (fractional) integers the largest group scale is mapped to.
 template <class Codes, int kLow, int kHigh, int N>
 SuperScale<N> fit_super_scale(const SuperTile<N>& super, std::span<const float> group_codes,
-                              std::span<const float> super_codes) {
+                              std::span<const float> largest_codes) {
   constexpr int kTiles = SuperTile<N>::kTiles;
   F4 ideal[kTiles];
   F4 low = splat(0), high = splat(0);
@@ -91,7 +91,7 @@ SuperScale<N> fit_super_scale(const SuperTile<N>& super, std::span<const float> 
   const float extreme = -lowest > highest ? lowest : highest;
 
   SuperScale<N> best;
-  for (float code : super_codes) {
+  for (float code : largest_codes) {
     SuperScale<N> state;
     state.d = stored_scale(extreme / code, super.unit);
     const F4 inv = inverse(splat(state.d));
@@ -202,11 +202,11 @@ inline float largest(F4 v) {
   return std::max(std::max(v[0], v[1]), std::max(v[2], v[3]));
 }
 
-// trials: see fit_offset; super_codes: the (fractional) integers the largest group scale and min are mapped
+// trials: see fit_offset; largest_codes: the (fractional) integers the largest group scale and min are mapped
 // to.
 template <int kHigh, int kScaleHigh, int N>
 SuperOffset<N> fit_super_offset(const SuperTile<N>& super, std::span<const Overhang> trials, int refinements,
-                                std::span<const float> super_codes) {
+                                std::span<const float> largest_codes) {
   constexpr int kTiles = SuperTile<N>::kTiles;
   OffsetFit ideal[kTiles];
   F4 scales = splat(0), mins = splat(0);
@@ -216,7 +216,7 @@ SuperOffset<N> fit_super_offset(const SuperTile<N>& super, std::span<const Overh
     mins = max(-ideal[t].offset, mins);
   }
   SuperOffset<N> best;
-  for (float code : super_codes) {
+  for (float code : largest_codes) {
     SuperOffset<N> state;
     state.d = stored_scale(largest(scales) / code, super.unit);
     state.dmin = stored_scale(largest(mins) / code, super.unit);
