@@ -22,7 +22,9 @@ constexpr size_t kMaxNameBytes = 65535;
 
 void put_bytes(std::vector<std::byte>& out, const void* data, size_t size) {
   const auto* bytes = static_cast<const std::byte*>(data);
-  out.insert(out.end(), bytes, bytes + size);
+  const size_t offset = out.size();
+  out.resize(offset + size);
+  std::memcpy(out.data() + offset, bytes, size);
 }
 template <class T>
 requires std::is_arithmetic_v<T>
