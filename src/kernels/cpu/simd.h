@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#define DW_INLINE [[gnu::always_inline]] inline
+#define DW_INLINE __attribute__((always_inline)) inline
 
 namespace dw::cpu {
 

@@ -1,7 +1,14 @@
 // Vectors of 16 floats for AVX-512 F, BW, VL, DQ.
 #pragma once
 
+// GCC 12 takes the deliberately undefined registers of its own header for mistakes.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #include "kernels/cpu/simd.h"
 
