@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/matmul_unpackers.h"
-#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/matmul_lanes_avx2.h"
 
 namespace dw::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/matmul_unpackers.h"
-#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/matmul_lanes_avx512.h"
 
 namespace dw::cpu {
 namespace {
