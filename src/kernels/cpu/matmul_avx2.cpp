@@ -3,7 +3,8 @@
 // (8-bit types) are made signed first and their sign is moved to the activations.
 #include <immintrin.h>
 
-#include "kernels/cpu/matmul_panel.h"
+#include "kernels/cpu/matmul_unpackers.h"
+#include "kernels/cpu/matmul_lanes_avx2.h"
 
 namespace dw::cpu {
 namespace {
@@ -166,7 +167,7 @@ void find_dots(quant::Type type, TypeKernels& kernels) {
 TypeKernels avx2_kernels(quant::Type type) {
   using enum quant::Type;
   TypeKernels kernels;
-  kernels.unpack = portable_unpacker(type);
+  kernels.unpack = find_unpacker<Simd256>(type);
   find_dots<Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, MXFP4, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K, IQ4_XS, IQ2_XXS, IQ2_S,
             IQ3_XXS, IQ3_S, IQ1_S, IQ1_M>(type, kernels);
   return kernels;

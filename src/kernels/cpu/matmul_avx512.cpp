@@ -2,7 +2,8 @@
 // else. A kernel holds up to 8 tokens in registers and reads each weight once for them.
 #include <immintrin.h>
 
-#include "kernels/cpu/matmul_panel.h"
+#include "kernels/cpu/matmul_unpackers.h"
+#include "kernels/cpu/matmul_lanes_avx512.h"
 
 namespace dw::cpu {
 namespace {
@@ -133,7 +134,7 @@ DotFn dot_of(const Format& format) {
 
 TypeKernels avx512_kernels(quant::Type type) {
   TypeKernels kernels;
-  kernels.unpack = portable_unpacker(type);
+  kernels.unpack = find_unpacker<Simd512>(type);
   kernels.max_tokens = 8;
   const Format format = format_of(type);
   kernels.dot[1] = dot_of<1>(format);
