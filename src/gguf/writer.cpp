@@ -21,10 +21,9 @@ constexpr size_t kStreamBufferBytes = 1u << 20;
 constexpr size_t kMaxNameBytes = 65535;
 
 void put_bytes(std::vector<std::byte>& out, const void* data, size_t size) {
-  const auto* bytes = static_cast<const std::byte*>(data);
-  const size_t offset = out.size();
-  out.resize(offset + size);
-  std::memcpy(out.data() + offset, bytes, size);
+  const size_t at = out.size();
+  out.resize(at + size);
+  if (size > 0) std::memcpy(out.data() + at, data, size);
 }
 template <class T>
 requires std::is_arithmetic_v<T>
