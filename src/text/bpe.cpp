@@ -23,7 +23,7 @@ size_t hash_key(const std::array<uint64_t, 4>& key) {
 }  // namespace
 
 MergeTable::MergeTable(size_t merge_count)
-    : slots_(std::bit_ceil(std::max<size_t>(16, 2 * merge_count + 1))), mask_(slots_.size() - 1) {}
+    : slots_(std::bit_ceil(merge_count + merge_count / 2 + 2)), mask_(slots_.size() - 1) {}
 
 void MergeTable::insert(int32_t left, int32_t right, Merge merge) {
   const uint64_t key = make_key(left, right);
@@ -40,7 +40,7 @@ void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_
     return;
   }
   if (piece.size() > kShortPiece) return merge_long(piece, scratch, out);
-  if (piece.size() > BpeScratch::kLongestKey) return merge_short(piece, scratch, out);
+  if (piece.size() > BpeScratch::kLongestKey) return merge_short(piece, out);
 
   std::array<uint64_t, 4> key{};
   std::memcpy(key.data(), piece.data(), piece.size());
@@ -52,7 +52,7 @@ void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_
     return;
   }
   const size_t start = out.size();
-  merge_short(piece, scratch, out);
+  merge_short(piece, out);
   const size_t count = out.size() - start;
   if (count > BpeScratch::kMostIds) return;
   entry.key = key;
@@ -60,33 +60,33 @@ void Bpe::encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_
   std::copy(out.begin() + int64_t(start), out.end(), entry.ids.begin());
 }
 
-void Bpe::merge_short(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& out) const {
-  auto& symbols = scratch.symbols_;
-  symbols.clear();
-  for (const char byte : piece)
-    symbols.push_back({byte_ids_[static_cast<unsigned char>(byte)], kNoRank, 0, 0, 0});
+void Bpe::merge_short(std::string_view piece, std::vector<int32_t>& out) const {
+  std::array<int32_t, kShortPiece> ids, ranks, results;  // [count]; ranks and results: of the pair i, i + 1
+  size_t count = piece.size();
   const auto rank_pair = [&](size_t i) {
-    if (i + 1 >= symbols.size()) {
-      symbols[i].rank = kNoRank;
-      return;
-    }
-    const MergeTable::Merge merge = merges_.find(symbols[i].id, symbols[i + 1].id);
-    symbols[i].rank = merge.rank < 0 ? kNoRank : merge.rank;
-    symbols[i].result = merge.result;
+    const MergeTable::Merge merge = merges_.find(ids[i], ids[i + 1]);
+    ranks[i] = merge.rank < 0 ? kNoRank : merge.rank;
+    results[i] = merge.result;
   };
-  for (size_t i = 0; i < symbols.size(); ++i) rank_pair(i);
-  while (true) {
-    size_t best = 0;
-    for (size_t i = 1; i < symbols.size(); ++i) {
-      if (symbols[i].rank < symbols[best].rank) best = i;
+  for (size_t i = 0; i < count; ++i) ids[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
+  for (size_t i = 0; i + 1 < count; ++i) rank_pair(i);
+  while (count > 1) {
+    const auto best =
+        size_t(std::min_element(ranks.begin(), ranks.begin() + int64_t(count) - 1) - ranks.begin());
+    if (ranks[best] == kNoRank) break;
+    ids[best] = results[best];
+    std::copy(ids.begin() + int64_t(best) + 2, ids.begin() + int64_t(count), ids.begin() + int64_t(best) + 1);
+    const int64_t pairs = int64_t(count) - 1;
+    if (int64_t(best) + 1 < pairs) {  // the pair after the merged one starts there now
+      std::copy(ranks.begin() + int64_t(best) + 1, ranks.begin() + pairs, ranks.begin() + int64_t(best));
+      std::copy(results.begin() + int64_t(best) + 1, results.begin() + pairs,
+                results.begin() + int64_t(best));
     }
-    if (symbols[best].rank == kNoRank) break;
-    symbols[best].id = symbols[best].result;
-    symbols.erase(symbols.begin() + int64_t(best) + 1);
-    rank_pair(best);
+    --count;
+    if (best + 1 < count) rank_pair(best);
     if (best > 0) rank_pair(best - 1);
   }
-  for (const auto& symbol : symbols) out.push_back(symbol.id);
+  out.insert(out.end(), ids.begin(), ids.begin() + int64_t(count));
 }
 
 // Later is greater: std::push_heap keeps the greatest first, so the order is turned round.
@@ -111,7 +111,7 @@ void Bpe::merge_long(std::string_view piece, BpeScratch& scratch, std::vector<in
   const auto count = uint32_t(piece.size());
   for (uint32_t i = 0; i < count; ++i) {
     const int32_t id = byte_ids_[static_cast<unsigned char>(piece[i])];
-    symbols.push_back({id, 0, 0, i == 0 ? kNone : i - 1, i + 1 == count ? kNone : i + 1});
+    symbols.push_back({id, i == 0 ? kNone : i - 1, i + 1 == count ? kNone : i + 1});
   }
   for (uint32_t i = 0; i < count; ++i) push_candidate(scratch, i);
   std::make_heap(heap.begin(), heap.end(), later);

@@ -12,7 +12,7 @@
 
 namespace dw {
 
-// Merges by pair of token ids: open addressing, at most half full.
+// Merges by pair of token ids: open addressing, at most two thirds full.
 class MergeTable {
  public:
   struct Merge {
@@ -60,10 +60,8 @@ class BpeScratch {
     int32_t count = 0;
   };
   struct Symbol {
-    int32_t id;    // -1: merged into its left neighbour
-    int32_t rank;  // of the merge with the next symbol (short pieces only)
-    int32_t result;
-    uint32_t previous, next;  // indices (long pieces only)
+    int32_t id;               // -1: merged into its left neighbour
+    uint32_t previous, next;  // indices
   };
   struct Candidate {
     int32_t rank;
@@ -86,7 +84,7 @@ class Bpe {
   void encode(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& out) const;
 
  private:
-  void merge_short(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& out) const;
+  void merge_short(std::string_view piece, std::vector<int32_t>& out) const;
   void merge_long(std::string_view piece, BpeScratch& scratch, std::vector<int32_t>& out) const;
   void push_candidate(BpeScratch& scratch, uint32_t position) const;
 
