@@ -68,12 +68,11 @@ GOLDENS = {
         "layer_types": ["full_attention", "linear_attention", "linear_attention"], "num_hidden_layers": 3}),
     "strong_decay": Golden([1000, 130], 4, decay=60.0, repeated=True, config=SMALL),
     "experts512": Golden([1, 3, 64], 5, outtype="q4_0", config={
-        **SMALL, "num_hidden_layers": 1, "full_attention_interval": 2, "num_experts": 512,
-        "num_experts_per_tok": 10}),
+        **SMALL, "num_experts": 512, "num_experts_per_tok": 10}),
     "wide": Golden([20, 65], 6, outtype="q4_0", config={
         **SMALL, "hidden_size": 256, "moe_intermediate_size": 256, "shared_expert_intermediate_size": 256,
         "linear_key_head_dim": 128, "linear_value_head_dim": 128, "num_attention_heads": 1, "head_dim": 256,
-        "num_experts": 3, "tie_word_embeddings": True}),
+        "num_experts": 2, "num_experts_per_tok": 2, "tie_word_embeddings": True}),
     "legacy": Golden([9, 66], 7, layout=Layout(legacy_ssm_in=True), config={
         **SMALL, "linear_num_key_heads": 2, "linear_num_value_heads": 4}),
     "merged": Golden([9, 66], 8, outtype="f16", layout=Layout(merge_gate_up=True), config=SMALL),
@@ -90,10 +89,11 @@ def make_config(golden):
     return Qwen3NextConfig(**{**settings, **golden.config})
 
 
-def coarse(values, deviation):
-    """Normal values of the deviation on a grid of a quarter of it, at most 3 deviations away."""
-    step = 2.0 ** round(math.log2(deviation / 4))
-    return (values * deviation / step).round().clamp(-12, 12) * step
+def coarse(values, deviation, steps=4):
+    """Normal values of the deviation on a grid of `steps` points a deviation, at most 3 (or 2) away."""
+    step = 2.0 ** round(math.log2(deviation / steps))
+    limit = 12 if steps > 1 else 2
+    return (values * deviation / step).round().clamp(-limit, limit) * step
 
 
 def as_stored(name, values, golden):
@@ -122,7 +122,8 @@ def random_weight(name, shape, golden, generator):
     if "embed_tokens" in name:
         return coarse(normal, 1.0)
     gain = 2.0 if name.endswith((".gate.weight", "lm_head.weight", "in_proj_ba.weight")) else 1.0
-    return coarse(normal, gain / math.sqrt(shape[-1]))
+    steps = 1 if golden.outtype == "q4_0" and len(shape) == 3 else 4
+    return coarse(normal, gain / math.sqrt(shape[-1]), steps)
 
 
 def randomise(named_tensors, golden, generator):
