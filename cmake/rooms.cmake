@@ -20,3 +20,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512vnni;-mprefer-vector-width=512;$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
   # GCC 12 warns of its own _mm512_undefined_ps() (GCC bug 105593).
 endif()
+
+# The unpackers combine bytes in general registers on purpose; GCC's SLP pass would move them into vectors.
+file(GLOB unpacker_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_*avx*.cpp)
+set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-slp-vectorize")

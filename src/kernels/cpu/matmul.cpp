@@ -108,8 +108,15 @@ class QuantizedRows {
     alignas(64) float sums[kMaxTokenBlock * kRowTile];
     for (int64_t row = row_begin; row < row_end; row += kRowTile) {
       const int64_t rows = std::min(kRowTile, row_end - row);
-      std::memset(sums, 0, size_t(token_count * kRowTile) * sizeof(float));
-      for (int64_t unit = 0; unit < units_; ++unit) multiply_unit(row, rows, unit, token_count, packed, sums);
+      if (token_count == 1 && rows == kRowTile && kernels_.gemv != nullptr) {
+        const std::byte* data = call_.weight.data + row * row_bytes_;
+        const std::byte* next = row + 2 * kRowTile <= row_end ? data + kRowTile * row_bytes_ : nullptr;
+        kernels_.gemv(data, row_bytes_, call_.weight.columns, packed, next, sums);
+      } else {
+        std::memset(sums, 0, size_t(token_count * kRowTile) * sizeof(float));
+        for (int64_t unit = 0; unit < units_; ++unit)
+          multiply_unit(row, rows, unit, token_count, packed, sums);
+      }
       store_tile(call_, token_begin, token_count, row, rows, sums);
     }
   }
