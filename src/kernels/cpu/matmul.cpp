@@ -110,7 +110,8 @@ class QuantizedRows {
       const int64_t rows = std::min(kRowTile, row_end - row);
       if (token_count == 1 && rows == kRowTile && kernels_.gemv != nullptr) {
         const std::byte* data = call_.weight.data + row * row_bytes_;
-        const std::byte* next = row + 2 * kRowTile <= row_end ? data + kRowTile * row_bytes_ : nullptr;
+        // Beyond the last row this only asks for bytes nobody needs.
+        const std::byte* next = data + 2 * kRowTile * row_bytes_;
         kernels_.gemv(data, row_bytes_, call_.weight.columns, packed, next, sums);
       } else {
         std::memset(sums, 0, size_t(token_count * kRowTile) * sizeof(float));
