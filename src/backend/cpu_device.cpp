@@ -1,7 +1,6 @@
 #include "backend/cpu_device.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/host_memory.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/mixers.h"
@@ -30,17 +30,6 @@ std::string processor_name() {
   return "unknown processor";
 }
 
-uint64_t available_memory() {
-  std::ifstream info("/proc/meminfo");
-  std::string key;
-  uint64_t kib = 0;
-  while (info >> key >> kib) {
-    if (key == "MemAvailable:") return kib * 1024;
-    info.ignore(64, '\n');
-  }
-  return uint64_t(::sysconf(_SC_AVPHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
-}
-
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, CpuLevel level) : pool_(threads), context_{level, &pool_} {}
@@ -50,10 +39,7 @@ class CpuDevice final : public Device {
     return processor_name() + ", " + std::string(cpu_level_name(context_.level)) + ", " +
            std::to_string(pool_.thread_count()) + (pool_.thread_count() == 1 ? " thread" : " threads");
   }
-  MemoryInfo memory() const override {
-    const uint64_t page = uint64_t(::sysconf(_SC_PAGESIZE));
-    return {uint64_t(::sysconf(_SC_PHYS_PAGES)) * page, available_memory()};
-  }
+  MemoryInfo memory() const override { return host_memory_info(); }
 
   Expected<Buffer> allocate(uint64_t size_bytes) override {
     if (size_bytes == 0) return Buffer(this, nullptr, 0);

@@ -44,6 +44,10 @@ class ReferenceDevice final : public Device {
 
   void embed(const ops::Embed& op) override { reference::embed(op); }
   void norm(const ops::Norm& op) override { reference::norm(op); }
+  void pack(const float* rows, const ops::Activations& out) override {
+    copy_on_device(out.values, rows, uint64_t(out.tokens * out.columns) * sizeof(float));
+    reference::quantize(out);
+  }
   void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) override {
     reference::linear(x, outputs);
   }

@@ -119,9 +119,15 @@ Expected<void> Engine::plan_and_load_model() {
   if (context_tokens_ > h->context_length)
     return make_error("the context (-c) is ", context_tokens_, " tokens; this model was made for at most ",
                       h->context_length);
-  auto device = make_cpu_device(options_.cpu);
-  if (!device) return device.error();
-  device_ = std::move(*device);
+  if (options_.device == "reference") {
+    device_ = make_reference_device();
+  } else if (options_.device == "cpu") {
+    auto device = make_cpu_device(options_.cpu);
+    if (!device) return device.error();
+    device_ = std::move(*device);
+  } else {
+    return make_error("the device '", options_.device, "' is unknown; this build has cpu and reference");
+  }
 
   MemoryRequest request;
   request.model.max_batch_tokens =
@@ -191,6 +197,14 @@ void Engine::close_session(SessionId id) {
   Session& s = session(id);
   free_pages_.insert(free_pages_.end(), s.pages.rbegin(), s.pages.rend());
   sessions_[size_t(id)].reset();
+}
+
+void Engine::clear(SessionId id) {
+  Session& s = session(id);
+  DW_CHECK(s.generation == nullptr, "the session is generating");
+  s.pending.clear();
+  state_->clear_slot(s.slot);
+  drop_after(s, 0);
 }
 
 // Forgets everything after `position`, which must be where the recurrent state stands after this call.
@@ -414,6 +428,7 @@ Engine::Snapshot Engine::snapshot(SessionId id) const {
   result.state.resize(state_->snapshot_bytes());
   state_->save_slot(s.slot, result.state.data());
   result.tokens = s.tokens;
+  result.logits = s.logits;
   return result;
 }
 
@@ -427,6 +442,7 @@ Expected<void> Engine::restore(SessionId id, const Snapshot& snapshot) {
     return make_error("the snapshot is not of an earlier point of this session");
   state_->load_slot(s.slot, snapshot.state.data());
   drop_after(s, int64_t(snapshot.tokens.size()));
+  s.logits = snapshot.logits;
   return {};
 }
 

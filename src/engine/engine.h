@@ -26,6 +26,7 @@ struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
   bool prefetch = false;  // ask the kernel to read the mapped file ahead
+  std::string device = "cpu";     // cpu, or reference (plain loops, for comparison)
   CpuOptions cpu;
   int32_t context_tokens = 4096;  // of each session; 0: what the model was made for
   int32_t max_sessions = 1;
@@ -79,6 +80,7 @@ class Engine {
 
   Expected<SessionId> open_session();
   void close_session(SessionId id);
+  void clear(SessionId id);  // forgets everything the session was told
 
   // Makes `tokens` the text of the session: keeps what is already there as far as it agrees (going back to a
   // checkpoint where it does not), queues the rest. Errors: empty, or longer than the context (both numbers
@@ -102,6 +104,7 @@ class Engine {
   struct Snapshot {
     std::vector<std::byte> state;
     std::vector<int32_t> tokens;
+    std::vector<float> logits;  // after the last token; empty when not known
   };
   Snapshot snapshot(SessionId id) const;
   // Goes back to a snapshot of the same session (its tokens must be a prefix of the present ones).

@@ -102,6 +102,8 @@ struct DeltaMixer {
   float* state = nullptr;       // [slots, v_heads, k_dim, v_dim]
   Activations out;              // [tokens, v_heads * v_dim]
 
+  // The chunk that a span runs with; 0: token by token.
+  int32_t chunk_of(const Span& span) const { return span.row_count >= min_chunked_tokens ? chunk : 0; }
   int64_t channels() const { return 2 * int64_t(k_heads) * k_dim + int64_t(v_heads) * v_dim; }
 };
 
@@ -109,8 +111,8 @@ struct DeltaMixer {
 // rope_dims/2) on the first rope_dims; K and V into the cache; causal attention over the whole cache of the
 // sequence; out = attention * sigmoid(gate).
 // A key (after norm and RoPE) or value is rounded once, when it enters the cache: to the nearest f16, or to
-// q8_0 blocks as quant::type_info(Type::Q8_0).quantize makes them. Attention reads the rounded values, of the
-// batch's own tokens too.
+// q8_0 blocks (32 values: f16 scale, 32 int8) quantised as Activations are, the scale rounded to f16 last.
+// Attention reads the rounded values, of the batch's own tokens too.
 enum class KvType : uint8_t { kF16, kQ8_0 };
 struct Attention {
   int32_t heads = 0, kv_heads = 0, key_dim = 0, value_dim = 0;  // heads % kv_heads == 0

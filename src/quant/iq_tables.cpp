@@ -377,8 +377,6 @@ constexpr uint16_t kIq1Packed[2048] = {
     0xaa00, 0xaa02, 0xaa08, 0xaa0a, 0xaa20, 0xaa22, 0xaa28, 0xaa2a, 0xaa51, 0xaa54, 0xaa56, 0xaa80, 0xaa82,
     0xaa88, 0xaa8a, 0xaa95, 0xaaa0, 0xaaa2, 0xaaa8, 0xaaaa};
 
-// clang-format on
-
 // Element i of an entry becomes byte i, counted from the lowest, of its word.
 template <class Word, int kBits, size_t kCount>
 constexpr std::array<Word, kCount> expand(const uint16_t (&packed)[kCount], const int8_t* values) {
@@ -393,19 +391,19 @@ constexpr std::array<Word, kCount> expand(const uint16_t (&packed)[kCount], cons
 
 }  // namespace
 
-alignas(64) constinit const std::array<uint64_t, 256> kIq2xxsGrid = expand<uint64_t, 2>(kIq2xxsPacked,
-                                                                                        kIq2xxsValues);
-alignas(64) constinit const std::array<uint64_t, 512> kIq2xsGrid = expand<uint64_t, 2>(kIq2xsPacked,
-                                                                                       kIq2xsValues);
-alignas(64) constinit const std::array<uint64_t, 1024> kIq2sGrid = expand<uint64_t, 2>(kIq2sPacked,
-                                                                                       kIq2sValues);
-alignas(64) constinit const std::array<uint32_t, 256> kIq3xxsGrid = expand<uint32_t, 3>(kIq3xxsPacked,
-                                                                                        kIq3xxsValues);
-alignas(64) constinit const std::array<uint32_t, 512> kIq3sGrid = expand<uint32_t, 3>(kIq3sPacked,
-                                                                                      kIq3sValues);
-alignas(64) constinit const std::array<uint64_t, 2048> kIq1Grid = expand<uint64_t, 2>(kIq1Packed, kIq1Values);
+alignas(64) constinit const std::array<uint64_t, 256> kIq2xxsGrid =
+    expand<uint64_t, 2>(kIq2xxsPacked, kIq2xxsValues);
+alignas(64) constinit const std::array<uint64_t, 512> kIq2xsGrid =
+    expand<uint64_t, 2>(kIq2xsPacked, kIq2xsValues);
+alignas(64) constinit const std::array<uint64_t, 1024> kIq2sGrid =
+    expand<uint64_t, 2>(kIq2sPacked, kIq2sValues);
+alignas(64) constinit const std::array<uint32_t, 256> kIq3xxsGrid =
+    expand<uint32_t, 3>(kIq3xxsPacked, kIq3xxsValues);
+alignas(64) constinit const std::array<uint32_t, 512> kIq3sGrid =
+    expand<uint32_t, 3>(kIq3sPacked, kIq3sValues);
+alignas(64) constinit const std::array<uint64_t, 2048> kIq1Grid =
+    expand<uint64_t, 2>(kIq1Packed, kIq1Values);
 
-// clang-format off
 alignas(64) constinit const std::array<uint8_t, 128> kIqSigns = {
     0x00, 0x81, 0x82, 0x03, 0x84, 0x05, 0x06, 0x87, 0x88, 0x09, 0x0a, 0x8b, 0x0c, 0x8d, 0x8e, 0x0f, 0x90,
     0x11, 0x12, 0x93, 0x14, 0x95, 0x96, 0x17, 0x18, 0x99, 0x9a, 0x1b, 0x9c, 0x1d, 0x1e, 0x9f, 0xa0, 0x21,
@@ -419,6 +417,5 @@ alignas(16) constinit const std::array<int8_t, 16> kIq4NlValues = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 alignas(16) constinit const std::array<int8_t, 16> kMxfp4Values = {
     0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-// clang-format on
 
 }  // namespace dw::quant

@@ -98,6 +98,9 @@ TEST(ReferenceDevice, RunsAnOpThroughTheContract) {
   device->synchronize();
   EXPECT_FLOAT_EQ(out->view.values[31], 3.0f);
   EXPECT_EQ(out->view.quants[31], 127);
+  device->pack(x.data(), out->view);
+  EXPECT_EQ(out->view.values[31], 2.0f);
+  EXPECT_EQ(out->view.scales[0], 2.0f / 127.0f);
 }
 
 }  // namespace

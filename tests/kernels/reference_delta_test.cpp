@@ -316,6 +316,25 @@ TEST(ReferenceDelta, CutAnywhereEqualsWhole) {
   }
 }
 
+TEST(ReferenceDelta, ShortSpansRunTokenByToken) {
+  Random random(30);
+  Case c = make_case(random, 1, 2, 16, 16, {7, 8});
+  Result mixed{{}, c.state, c.conv_state};
+  OwnedActivations out(15, 32);
+  const ops::Span spans[] = {{0, 0, 7, 0, nullptr}, {1, 7, 8, 0, nullptr}};
+  ops::DeltaMixer op = bind(c, mixed);
+  op.spans = spans;
+  op.chunk = 4;
+  op.min_chunked_tokens = 8;
+  op.out = out.view;
+  reference::delta_mixer(op);
+  const Result recurrent = run(c, 0), chunked = run(c, 4);
+  ASSERT_NE(recurrent.out, chunked.out);  // they differ in rounding, so the choice shows
+  for (size_t i = 0; i < out.values.size(); ++i) {
+    EXPECT_EQ(out.values[i], (i < 7 * 32 ? recurrent : chunked).out[i]) << i;
+  }
+}
+
 TEST(ReferenceDelta, OtherTapCounts) {
   Random random(29);
   for (int32_t taps : {1, 2, 6}) {

@@ -92,9 +92,9 @@ TEST(ReferenceLinear, SeveralMatricesAndAccumulation) {
   x.view.values = x.values.data();
   const std::vector<float> a = normals(random, 7 * 50), b = normals(random, 2 * 50);
   const std::vector<float> start = normals(random, 3 * 2);
-  std::vector<float> out_a(3 * 7), out_b = start;
-  const ops::Linear outputs[] = {{f32_matrix(a, 7, 50), out_a.data(), false},
-                                 {f32_matrix(b, 2, 50), out_b.data(), true}};
+  std::vector<float> out_a(3 * 9, 5.0f), out_b = start;  // rows of a are 9 apart
+  const ops::Linear outputs[] = {{f32_matrix(a, 7, 50), out_a.data(), 9, false},
+                                 {f32_matrix(b, 2, 50), out_b.data(), 0, true}};
   reference::linear(x.view, outputs);
   const auto column_sum = [&](const std::vector<float>& w, size_t n, size_t t) {
     long double sum = 0;
@@ -102,7 +102,8 @@ TEST(ReferenceLinear, SeveralMatricesAndAccumulation) {
     return double(sum);
   };
   for (size_t t = 0; t < 3; ++t) {
-    for (size_t n = 0; n < 7; ++n) EXPECT_NEAR(out_a[t * 7 + n], column_sum(a, n, t), 1e-5);
+    for (size_t n = 0; n < 7; ++n) EXPECT_NEAR(out_a[t * 9 + n], column_sum(a, n, t), 1e-5);
+    EXPECT_EQ(out_a[t * 9 + 7], 5.0f);
     for (size_t n = 0; n < 2; ++n)
       EXPECT_NEAR(out_b[t * 2 + n], start[t * 2 + n] + column_sum(b, n, t), 1e-5);
   }

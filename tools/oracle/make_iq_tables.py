@@ -39,7 +39,6 @@ def main():
         print(f"constexpr int8_t k{name}Values[] = {{{', '.join(map(str, values))}}};")
         print(f"constexpr uint16_t k{name}Packed[{count}] = {{\n    {listing(codes, 4 if bits * length > 12 else 3)}}};\n")
         public.append((name, count, length, word, bits))
-    print("// clang-format on\n")
     print("""// Element i of an entry becomes byte i, counted from the lowest, of its word.
 template <class Word, int kBits, size_t kCount>
 constexpr std::array<Word, kCount> expand(const uint16_t (&packed)[kCount], const int8_t* values) {
@@ -58,13 +57,13 @@ constexpr std::array<Word, kCount> expand(const uint16_t (&packed)[kCount], cons
         print(f"alignas(64) constinit const std::array<{word}, {count}> k{name}Grid =")
         print(f"    expand<{word}, {bits}>(k{name}Packed, k{name}Values);")
     signs = list(quants.IQ2_XXS.ksigns)
-    print("\n// clang-format off")
+    print()
     print(f"alignas(64) constinit const std::array<uint8_t, 128> kIqSigns = {{\n    {listing(signs, 2)}}};")
     kvalues = ", ".join(map(str, quants.IQ4_NL.kvalues))
     print(f"alignas(16) constinit const std::array<int8_t, 16> kIq4NlValues = {{\n    {kvalues}}};")
     kvalues = ", ".join(map(str, quants.MXFP4.kvalues))
     print(f"alignas(16) constinit const std::array<int8_t, 16> kMxfp4Values = {{\n    {kvalues}}};")
-    print("// clang-format on\n\n}  // namespace dw::quant")
+    print("\n}  // namespace dw::quant")
 
 
 if __name__ == "__main__":

@@ -32,15 +32,28 @@ std::byte* cache_row(const ops::Attention& op, std::byte* cache, int64_t dim, co
   return cache + row * ops::kv_row_bytes(op.kv_type, dim);
 }
 
+// 32 values: f16 scale, 32 quants.
+void store_q8_block(const float* values, std::byte* block) {
+  float largest = 0;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[i]));
+  const float scale = largest / 127.0f;
+  const uint16_t half = float_to_half(scale);
+  std::memcpy(block, &half, 2);
+  for (int i = 0; i < 32; ++i) {
+    const float quotient = scale == 0 ? 0 : std::clamp(values[i] / scale, -127.0f, 127.0f);
+    block[2 + i] = std::byte(int8_t(std::lrint(quotient)));
+  }
+}
+
 // The only place where a key or value is rounded.
 void store(ops::KvType type, const float* values, int64_t dim, std::byte* row) {
   if (type == ops::KvType::kQ8_0) {
-    quant::type_info(quant::Type::Q8_0).quantize(values, row, dim, nullptr);
+    for (int64_t i = 0; i < dim / 32; ++i) store_q8_block(values + 32 * i, row + 34 * i);
     return;
   }
   for (int64_t i = 0; i < dim; ++i) {
-    const uint16_t h = float_to_half(values[i]);
-    std::memcpy(row + 2 * i, &h, 2);
+    const uint16_t half = float_to_half(values[i]);
+    std::memcpy(row + 2 * i, &half, 2);
   }
 }
 
@@ -96,6 +109,7 @@ std::vector<double> attend(const ops::Attention& op, const ops::Span& span, int6
 void attention(const ops::Attention& op) {
   DW_CHECK(op.kv_heads > 0 && op.heads % op.kv_heads == 0, "query heads must be a multiple of KV heads");
   DW_CHECK(op.key_dim == op.value_dim, "the gate is as wide as the query: key_dim must equal value_dim");
+  DW_CHECK(op.kv_type == ops::KvType::kF16 || op.key_dim % 32 == 0, "a q8_0 cache needs a multiple of 32");
   const int64_t dim = op.key_dim;
   for (const ops::Span& span : op.spans) {
     write_cache(op, span);

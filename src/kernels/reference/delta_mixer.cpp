@@ -191,7 +191,7 @@ void delta_mixer(const ops::DeltaMixer& op) {
     const std::vector<float> u = convolve(op, span);
     for (int64_t h = 0; h < op.v_heads; ++h) {
       Head head = gather_head(op, span, u, h);
-      if (op.chunk == 0) {
+      if (op.chunk_of(span) == 0) {
         run_recurrent(head);
       } else {
         for (int64_t first = 0; first < head.tokens; first += op.chunk) {
