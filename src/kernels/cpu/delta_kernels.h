@@ -139,9 +139,6 @@ DW_INLINE void gated_norm(const DeltaTask& task, int64_t v_head, int64_t t, cons
   const float mean = sum_of_products<V>(o, o, v_dim) / float(v_dim);
   const Reg scale = V::set(1.0f / square_root(mean + op.eps));
   const float* z = op.z + row * width + v_head * v_dim;
-  if (t + 2 < task.row_count) {
-    for (int64_t i = 0; i < v_dim; i += 16) __builtin_prefetch(z + 2 * width + i);
-  }
   const int64_t at = row * width + v_head * v_dim;
   const RowOut out = row_out(op.out, at);
   for (int64_t i = 0; i < v_dim; i += V::kWidth) {
@@ -335,10 +332,25 @@ inline void chunk_panel(const DeltaScratch& s, const ChunkGates& c, int64_t k_di
       });
 }
 
+// Asks for the rows of z and of the output that gated_norm will touch, while there is other work to do.
+DW_INLINE void prefetch_gate_rows(const DeltaTask& task, int64_t v_head, int64_t t, int64_t n) {
+  const ops::DeltaMixer& op = *task.op;
+  const int64_t width = op.v_heads * op.v_dim;
+  int64_t at = (task.first_row + t) * width + v_head * op.v_dim;
+  for (int64_t i = 0; i < n; ++i, at += width) {
+    for (int64_t c = 0; c < op.v_dim; c += 16) {
+      __builtin_prefetch(op.z + at + c, 0, 2);
+      __builtin_prefetch(op.out.values + at + c, 1, 2);
+    }
+  }
+}
+
 template <class V>
 inline void chunk_block(const DeltaTask& task, const DeltaScratch& s, int64_t head, int64_t t, int64_t n,
                         int64_t padded) {
   const ops::DeltaMixer& op = *task.op;
+  const int64_t v_head = task.k_head * (op.v_heads / op.k_heads) + head;
+  prefetch_gate_rows(task, v_head, t, n);
   const ChunkGates c = chunk_gates<V>(task, s, head, t, n, padded);
   decay_matrices<V>(s, c, padded);
   float* state = s.state + (head - task.v_begin) * op.k_dim * op.v_dim;
@@ -347,7 +359,6 @@ inline void chunk_block(const DeltaTask& task, const DeltaScratch& s, int64_t he
                    s.v + ((head - task.v_begin) * op.v_dim + panel * kPanel) * padded,
                    s.o + panel * padded * kPanel);
   }
-  const int64_t v_head = task.k_head * (op.v_heads / op.k_heads) + head;
   for (int64_t i = 0; i < n; ++i) {
     gather_panels<V>(s.o, padded, i, op.v_dim, s.row);
     gated_norm<V>(task, v_head, t + i, s.row);
