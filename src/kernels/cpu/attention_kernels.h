@@ -151,15 +151,121 @@ DW_INLINE void gate_and_store(const ops::Attention& op, int64_t row, int64_t hea
   finish_row<V>(out, op.value_dim);
 }
 
-// scores[position, row] = k . q by dot products: for few rows.
-template <class V>
-DW_INLINE void scores_by_dots(const AttentionScratch& s, int64_t dim, int64_t keys, int64_t rows,
-                              int64_t padded) {
-  for (int64_t j = 0; j < keys; ++j) {
-    for (int64_t m = 0; m < rows; ++m) {
-      s.scores[j * padded + m] = sum_of_products<V>(s.k + j * dim, s.q + m * dim, dim);
+// Where the rows of a tile of positions lie.
+struct CacheTile {
+  const std::byte* k[kKeyTile];
+  const std::byte* v[kKeyTile];
+  const std::byte* next_k[kKeyTile];  // rows of the tile after this one (of this one at the end)
+};
+
+DW_INLINE void find_rows(const AttentionTask& task, int64_t key, int64_t keys, int64_t key_end,
+                         CacheTile& tile) {
+  const ops::Attention& op = *task.op;
+  for (int64_t j = 0; j < kKeyTile; ++j) {
+    const int64_t position = key + (j < keys ? j : keys - 1);  // whole register tiles may read a row again
+    tile.k[j] = cache_row(op, *task.span, op.k_cache, op.key_dim, position, task.kv_head);
+    tile.v[j] = cache_row(op, *task.span, op.v_cache, op.value_dim, position, task.kv_head);
+    const int64_t next = position + kKeyTile < key_end ? position + kKeyTile : position;
+    tile.next_k[j] = cache_row(op, *task.span, op.k_cache, op.key_dim, next, task.kv_head);
+  }
+}
+
+template <class V, bool kHalf>
+DW_INLINE typename V::Reg load_element(const std::byte* row, int64_t i) {
+  if constexpr (kHalf) return V::load_half(reinterpret_cast<const uint16_t*>(row) + i);
+  return V::load(reinterpret_cast<const float*>(row) + i);
+}
+
+// scores[position, row] = k . q by dot products along the head dim, kWidth of them at once: for few rows.
+template <class V, int kRows, bool kHalf>
+DW_INLINE int64_t dot_rows(const AttentionScratch& s, const std::byte* const* k, const CacheTile& tile,
+                           int64_t dim, int64_t keys, int64_t row, int64_t rows, int64_t padded) {
+  using Reg = typename V::Reg;
+  constexpr int kKeys = int(V::kWidth) / kRows;
+  for (; row + kRows <= rows; row += kRows) {
+    const float* q = s.q + row * dim;
+    for (int64_t j = 0; j < keys; j += kKeys) {
+      Reg sum[V::kWidth];
+#pragma GCC unroll 16
+      for (int i = 0; i < V::kWidth; ++i) sum[i] = V::zero();
+      for (int64_t c = 0; c < dim; c += V::kWidth) {
+        Reg x[kKeys];
+#pragma GCC unroll 16
+        for (int a = 0; a < kKeys; ++a) {
+          x[a] = load_element<V, kHalf>(k[j + a], c);
+          if constexpr (kHalf) {  // what is read after these products, and in the next tile
+            __builtin_prefetch(tile.v[j + a] + 2 * c);
+            __builtin_prefetch(tile.next_k[j + a] + 2 * c, 0, 2);
+          }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          const Reg y = V::load(q + r * dim + c);
+#pragma GCC unroll 16
+          for (int a = 0; a < kKeys; ++a) sum[a * kRows + r] = V::fma(x[a], y, sum[a * kRows + r]);
+        }
+      }
+      float scores[V::kWidth];
+      V::store(scores, V::sum_each(sum));
+      for (int64_t a = 0; a < kKeys && j + a < keys; ++a) {
+        __builtin_memcpy(s.scores + (j + a) * padded + row, scores + a * kRows, kRows * sizeof(float));
+      }
     }
   }
+  return row;
+}
+
+template <class V, bool kHalf>
+DW_INLINE void scores_by_dots(const AttentionScratch& s, const std::byte* const* k, const CacheTile& tile,
+                              int64_t dim, int64_t keys, int64_t rows, int64_t padded) {
+  int64_t row = 0;
+  if constexpr (V::kWidth >= 8) row = dot_rows<V, 8, kHalf>(s, k, tile, dim, keys, row, rows, padded);
+  row = dot_rows<V, 4, kHalf>(s, k, tile, dim, keys, row, rows, padded);
+  row = dot_rows<V, 2, kHalf>(s, k, tile, dim, keys, row, rows, padded);
+  dot_rows<V, 1, kHalf>(s, k, tile, dim, keys, row, rows, padded);
+}
+
+// out <- out * rescale + scores^T v, with v in f16 where it lies in the cache: for few rows.
+template <class V, int kRows>
+DW_INLINE int64_t add_half_rows(const AttentionScratch& s, const std::byte* const* v, int64_t dim,
+                                int64_t keys, int64_t row, int64_t rows, int64_t padded) {
+  using Reg = typename V::Reg;
+  for (; row + kRows <= rows; row += kRows) {
+    for (int64_t column = 0; column < dim; column += 2 * V::kWidth) {
+      Reg sum[kRows][2];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = V::zero();
+      const float* p = s.scores + row;
+      for (int64_t j = 0; j < keys; ++j, p += padded) {
+        const uint16_t* from = reinterpret_cast<const uint16_t*>(v[j]) + column;
+        const Reg x0 = V::load_half(from), x1 = V::load_half(from + V::kWidth);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          const Reg weight = V::set(p[r]);
+          sum[r][0] = V::fma(weight, x0, sum[r][0]);
+          sum[r][1] = V::fma(weight, x1, sum[r][1]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        float* out = s.out + (row + r) * dim + column;
+        const Reg rescale = V::set(s.rescale[row + r]);
+        V::store(out, V::fma(V::load(out), rescale, sum[r][0]));
+        V::store(out + V::kWidth, V::fma(V::load(out + V::kWidth), rescale, sum[r][1]));
+      }
+    }
+  }
+  return row;
+}
+
+template <class V>
+DW_INLINE void add_half_values(const AttentionScratch& s, const std::byte* const* v, int64_t dim,
+                               int64_t keys, int64_t rows, int64_t padded) {
+  int64_t row = 0;
+  if constexpr (V::kTileRows >= 8) row = add_half_rows<V, 8>(s, v, dim, keys, row, rows, padded);
+  row = add_half_rows<V, 4>(s, v, dim, keys, row, rows, padded);
+  row = add_half_rows<V, 2>(s, v, dim, keys, row, rows, padded);
+  add_half_rows<V, 1>(s, v, dim, keys, row, rows, padded);
 }
 
 template <class V>
@@ -261,21 +367,32 @@ void attention_task(const AttentionTask& task) {
   const int64_t first_position = task.span->position + task.token_begin;
   const int64_t last_position = task.span->position + task.token_end - 1;
   const int64_t key_end = task.key_end < last_position + 1 ? task.key_end : last_position + 1;
+  CacheTile tile;
   for (int64_t key = task.key_begin; key < key_end; key += kKeyTile) {
     const int64_t keys = key_end - key < kKeyTile ? key_end - key : kKeyTile;
+    find_rows(task, key, keys, key_end, tile);
+    const bool masked = key + keys - 1 > first_position;
+    if (by_dots && op.kv_type == ops::KvType::kF16) {
+      // Few rows: the cache is read where it lies; unpacking it first would cost as much as the products.
+      scores_by_dots<V, true>(s, tile.k, tile, op.key_dim, keys, rows, padded);
+      online_softmax<V>(s, key, keys, padded, masked);
+      add_half_values<V>(s, tile.v, op.value_dim, keys, rows, padded);
+      continue;
+    }
+    const std::byte* k_rows[kKeyTile];
+    for (int64_t j = 0; j < kKeyTile; ++j) {
+      k_rows[j] = reinterpret_cast<const std::byte*>(s.k + (j < keys ? j : keys - 1) * op.key_dim);
+    }
     for (int64_t j = 0; j < keys; ++j) {
-      load_cache_row<V>(op.kv_type, cache_row(op, *task.span, op.k_cache, op.key_dim, key + j, task.kv_head),
-                        op.key_dim, s.k + j * op.key_dim, 32);
-      load_cache_row<V>(op.kv_type,
-                        cache_row(op, *task.span, op.v_cache, op.value_dim, key + j, task.kv_head),
-                        op.value_dim, s.v + j * kPanel, kKeyTile * kPanel);
+      load_cache_row<V>(op.kv_type, tile.k[j], op.key_dim, s.k + j * op.key_dim, 32);
+      load_cache_row<V>(op.kv_type, tile.v[j], op.value_dim, s.v + j * kPanel, kKeyTile * kPanel);
     }
     if (by_dots) {
-      scores_by_dots<V>(s, op.key_dim, keys, rows, padded);
+      scores_by_dots<V, false>(s, k_rows, tile, op.key_dim, keys, rows, padded);
     } else {
       scores_by_tiles<V>(s, op.key_dim, keys, padded);
     }
-    online_softmax<V>(s, key, keys, padded, key + keys - 1 > first_position);
+    online_softmax<V>(s, key, keys, padded, masked);
     add_values<V>(s, op.value_dim, keys, rows, padded);
   }
   for (int64_t m = 0; m < rows; ++m) {

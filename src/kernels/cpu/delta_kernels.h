@@ -17,6 +17,7 @@ namespace dw::cpu {
 // Scratch of a task; `block` tokens are convolved at once, `padded` = block rounded up to kChunkMultiple.
 struct DeltaScratch {
   float* weights;    // [taps, 2 k_dim + v_count v_dim]: q | k | v of each head
+  float* raw;        // [taps - 1 + block, 2 k_dim + v_count v_dim]: raw channels, in that order
   float* q;          // [padded, k_dim]
   float* k;          // [padded, k_dim]
   float* k_columns;  // [k_dim, padded]: k transposed
@@ -24,7 +25,7 @@ struct DeltaScratch {
   float* qk;         // [padded, padded]: q_i . k_j
   float* lower;      // [padded, padded]: -L
   float* p;          // [padded, padded]: Q K^T o D
-  float* v;          // [v_dim / 32, padded, 32]: v, then Vd
+  float* v;          // [v_count, v_dim / 32, padded, 32]: v, then Vd
   float* o;          // [v_dim / 32, padded, 32]
   float* state;      // [v_count, v_dim / 32, k_dim, 32]
   float* row;        // [2, v_dim]
@@ -45,6 +46,7 @@ DW_INLINE int64_t lay_out(DeltaScratch& s, float* base, int64_t k_dim, int64_t v
     used += round_up(count, 16);
   };
   take(s.weights, taps * (2 * k_dim + v_count * v_dim));
+  take(s.raw, (taps - 1 + padded) * (2 * k_dim + v_count * v_dim));
   take(s.q, padded * k_dim);
   take(s.k, padded * k_dim);
   take(s.k_columns, padded * k_dim);
@@ -52,7 +54,7 @@ DW_INLINE int64_t lay_out(DeltaScratch& s, float* base, int64_t k_dim, int64_t v
   take(s.qk, padded * padded);
   take(s.lower, padded * padded);
   take(s.p, padded * padded);
-  take(s.v, padded * v_dim);
+  take(s.v, v_count * padded * v_dim);
   take(s.o, padded * v_dim);
   take(s.state, v_count * k_dim * v_dim);
   take(s.row, 2 * v_dim);
@@ -73,20 +75,35 @@ DW_INLINE void transpose_taps(const float* weight, int64_t taps, int64_t count, 
   }
 }
 
-// out = silu(conv) of `count` channels from `channel` on, one token. weights: [taps] rows of `stride`.
-template <class V>
-DW_INLINE void convolve(const DeltaTask& task, int64_t t, int64_t channel, int64_t count,
-                        const float* weights, int64_t stride, float* out) {
-  using Reg = typename V::Reg;
-  const int64_t taps = task.op->conv_taps;
-  const float* rows[kMaxConvTaps];
-  for (int64_t tap = 0; tap < taps; ++tap) rows[tap] = raw_row(task, t - (taps - 1) + tap) + channel;
-  for (int64_t c = 0; c < count; c += V::kWidth) {
-    Reg sum = V::mul(V::load(weights + c), V::load(rows[0] + c));
-    for (int64_t tap = 1; tap < taps; ++tap) {
-      sum = V::fma(V::load(weights + tap * stride + c), V::load(rows[tap] + c), sum);
+// Copies the raw channels of the task's heads for tokens [t - (taps - 1), t + n) next to one another. Rows of
+// the batch lie a power of two of bytes apart and are met for the first time: every one misses the caches and
+// the address translation, so many must be asked for at once, with nothing else in between.
+DW_INLINE void gather_raw(const DeltaTask& task, const DeltaScratch& s, int64_t t, int64_t n,
+                          const int64_t channels[3], const int64_t counts[3]) {
+  float* out = s.raw;
+  for (int64_t i = t - (task.op->conv_taps - 1); i < t + n; ++i) {
+    const float* row = raw_row(task, i);
+    for (int part = 0; part < 3; ++part) {
+      __builtin_memcpy(out, row + channels[part], size_t(counts[part]) * sizeof(float));
+      out += counts[part];
     }
-    V::store(out + c, Math<V>::silu(sum));
+  }
+}
+
+// out = silu(conv) of `count` channels of one token; rows: its taps rows, oldest first, and weights: [taps],
+// each `stride` floats apart. Every kPanel channels go `out_stride` floats further.
+template <class V>
+DW_INLINE void convolve(const float* rows, const float* weights, int64_t taps, int64_t count, int64_t stride,
+                        float* out, int64_t out_stride) {
+  using Reg = typename V::Reg;
+  for (int64_t panel = 0; panel < count; panel += kPanel, out += out_stride) {
+    for (int64_t c = panel; c < panel + kPanel; c += V::kWidth) {
+      Reg sum = V::mul(V::load(weights + c), V::load(rows + c));
+      for (int64_t at = c + stride; at < taps * stride; at += stride) {
+        sum = V::fma(V::load(weights + at), V::load(rows + at), sum);
+      }
+      V::store(out + c - panel, Math<V>::silu(sum));
+    }
   }
 }
 
@@ -187,7 +204,7 @@ inline void recurrent_block(const DeltaTask& task, const DeltaScratch& s, int64_
   double g[kRecurrentBlock];
   gates(task, head, t, n, beta, g);
   for (int64_t i = 0; i < n; ++i) {
-    gather_panels<V>(s.v, padded, i, op.v_dim, s.row);
+    gather_panels<V>(s.v + (head - task.v_begin) * padded * op.v_dim, padded, i, op.v_dim, s.row);
     delta_step<V>(state, op.k_dim, op.v_dim, s.q + i * op.k_dim, s.k + i * op.k_dim, s.row, beta[i],
                   float(__builtin_exp(g[i])), s.row + op.v_dim);
     gated_norm<V>(task, v_head, t + i, s.row + op.v_dim);
@@ -315,18 +332,33 @@ inline void chunk_panel(const DeltaScratch& s, const ChunkGates& c, int64_t k_di
       });
 }
 
+// Asks for the rows of z and of the output that gated_norm will touch, while there is other work to do.
+DW_INLINE void prefetch_gate_rows(const DeltaTask& task, int64_t v_head, int64_t t, int64_t n) {
+  const ops::DeltaMixer& op = *task.op;
+  const int64_t width = op.v_heads * op.v_dim;
+  int64_t at = (task.first_row + t) * width + v_head * op.v_dim;
+  for (int64_t i = 0; i < n; ++i, at += width) {
+    for (int64_t c = 0; c < op.v_dim; c += 16) {
+      __builtin_prefetch(op.z + at + c, 0, 2);
+      __builtin_prefetch(op.out.values + at + c, 1, 2);
+    }
+  }
+}
+
 template <class V>
 inline void chunk_block(const DeltaTask& task, const DeltaScratch& s, int64_t head, int64_t t, int64_t n,
                         int64_t padded) {
   const ops::DeltaMixer& op = *task.op;
+  const int64_t v_head = task.k_head * (op.v_heads / op.k_heads) + head;
+  prefetch_gate_rows(task, v_head, t, n);
   const ChunkGates c = chunk_gates<V>(task, s, head, t, n, padded);
   decay_matrices<V>(s, c, padded);
   float* state = s.state + (head - task.v_begin) * op.k_dim * op.v_dim;
   for (int64_t panel = 0; panel < op.v_dim / kPanel; ++panel) {
-    chunk_panel<V>(s, c, op.k_dim, padded, state + panel * op.k_dim * kPanel, s.v + panel * padded * kPanel,
+    chunk_panel<V>(s, c, op.k_dim, padded, state + panel * op.k_dim * kPanel,
+                   s.v + ((head - task.v_begin) * op.v_dim + panel * kPanel) * padded,
                    s.o + panel * padded * kPanel);
   }
-  const int64_t v_head = task.k_head * (op.v_heads / op.k_heads) + head;
   for (int64_t i = 0; i < n; ++i) {
     gather_panels<V>(s.o, padded, i, op.v_dim, s.row);
     gated_norm<V>(task, v_head, t + i, s.row);
@@ -392,6 +424,7 @@ void delta_task(const DeltaTask& task) {
   const int64_t stride = 2 * k_dim + v_count * v_dim;
   const int64_t q_channel = task.k_head * k_dim, k_channel = op.k_heads * k_dim + q_channel;
   const int64_t v_channel = 2 * op.k_heads * k_dim + (task.k_head * ratio + task.v_begin) * v_dim;
+  const int64_t channels[3] = {q_channel, k_channel, v_channel}, counts[3] = {k_dim, k_dim, v_count * v_dim};
   transpose_taps(op.conv_weight + q_channel * taps, taps, k_dim, s.weights, stride);
   transpose_taps(op.conv_weight + k_channel * taps, taps, k_dim, s.weights + k_dim, stride);
   transpose_taps(op.conv_weight + v_channel * taps, taps, v_count * v_dim, s.weights + 2 * k_dim, stride);
@@ -403,30 +436,28 @@ void delta_task(const DeltaTask& task) {
   for (int64_t t = 0; t < task.row_count; t += block) {
     const int64_t n = task.row_count - t < block ? task.row_count - t : block;
     const int64_t padded = round_up(n, kChunkMultiple);
+    gather_raw(task, s, t, n, channels, counts);
     for (int64_t i = 0; i < padded; ++i) {
       float* q = s.q + i * k_dim;
       float* k = s.k + i * k_dim;
       if (i < n) {
-        convolve<V>(task, t + i, q_channel, k_dim, s.weights, stride, q);
-        convolve<V>(task, t + i, k_channel, k_dim, s.weights + k_dim, stride, k);
+        const float* rows = s.raw + i * stride;
+        convolve<V>(rows, s.weights, taps, k_dim, stride, q, kPanel);
+        convolve<V>(rows + k_dim, s.weights + k_dim, taps, k_dim, stride, k, kPanel);
+        convolve<V>(rows + 2 * k_dim, s.weights + 2 * k_dim, taps, v_count * v_dim, stride, s.v + i * kPanel,
+                    padded * kPanel);
         l2_normalise<V>(q, k_dim, q_scale);
         l2_normalise<V>(k, k_dim, 1.0f);
       } else if (chunked) {
         __builtin_memset(q, 0, size_t(k_dim) * sizeof(float));
         __builtin_memset(k, 0, size_t(k_dim) * sizeof(float));
+        for (int64_t panel = 0; panel < v_count * v_dim / kPanel; ++panel) {
+          __builtin_memset(s.v + (panel * padded + i) * kPanel, 0, size_t(kPanel) * sizeof(float));
+        }
       }
     }
     if (chunked) chunk_products<V>(s, k_dim, padded);
     for (int64_t h = 0; h < v_count; ++h) {
-      for (int64_t panel = 0; panel < v_dim / kPanel; ++panel) {
-        const int64_t at = h * v_dim + panel * kPanel;
-        float* v = s.v + panel * padded * kPanel;
-        for (int64_t i = 0; i < n; ++i) {
-          convolve<V>(task, t + i, v_channel + at, kPanel, s.weights + 2 * k_dim + at, stride,
-                      v + i * kPanel);
-        }
-        __builtin_memset(v + n * kPanel, 0, size_t((padded - n) * kPanel) * sizeof(float));
-      }
       if (chunked) {
         chunk_block<V>(task, s, task.v_begin + h, t, n, padded);
       } else {

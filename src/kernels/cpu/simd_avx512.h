@@ -52,7 +52,27 @@ struct VecAvx512 {
   }
   static DW_INLINE uint32_t equal_bits(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
   static DW_INLINE float reduce_add(Reg a) { return _mm512_reduce_add_ps(a); }
-  static DW_INLINE float reduce_max(Reg a) { return _mm512_reduce_max_ps(a); }
+  // Lane i: the sum of the lanes of x[i].
+  static DW_INLINE Reg sum_each(const Reg x[16]) {
+    Reg pairs[8], fours[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      pairs[i] = add(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
+      fours[i] = add(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    const Reg low = add_quarters(fours[0], fours[1]), high = add_quarters(fours[2], fours[3]);
+    return add_quarters(low, high);
+  }
+  static DW_INLINE Reg add_quarters(Reg a, Reg b) {
+    return add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  static DW_INLINE float reduce_max(Reg a) {
+    return _mm512_reduce_max_ps(a);
+  }
 
   static DW_INLINE Reg load_half(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -60,8 +80,12 @@ struct VecAvx512 {
   static DW_INLINE void store_half(uint16_t* p, Reg x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
   }
-  static DW_INLINE float from_half(uint16_t h) { return _cvtsh_ss(h); }
-  static DW_INLINE uint16_t to_half(float x) { return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
+  static DW_INLINE float from_half(uint16_t h) {
+    return _cvtsh_ss(h);
+  }
+  static DW_INLINE uint16_t to_half(float x) {
+    return _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT);
+  }
   static DW_INLINE Reg load_int8(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }

@@ -57,6 +57,10 @@ struct VecPortable {
     return uint32_t(same[0] & 1) | uint32_t(same[1] & 2) | uint32_t(same[2] & 4) | uint32_t(same[3] & 8);
   }
   static DW_INLINE float reduce_add(Reg a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+  // Lane i: the sum of the lanes of x[i].
+  static DW_INLINE Reg sum_each(const Reg x[4]) {
+    return Reg{reduce_add(x[0]), reduce_add(x[1]), reduce_add(x[2]), reduce_add(x[3])};
+  }
   static DW_INLINE float reduce_max(Reg a) {
     const float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
     return x > y ? x : y;
