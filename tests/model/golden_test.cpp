@@ -120,7 +120,7 @@ TEST_P(Golden, BatchEqualsEachSequenceAloneBitForBit) {
 INSTANTIATE_TEST_SUITE_P(Models, Golden,
                          testing::Values("base", "equal_heads", "triple_heads", "strong_decay", "experts512",
                                          "wide", "legacy", "merged", "tied_mtp"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 TEST(GoldenMtp, DraftsAreThoseOfTheHead) {
   const std::vector<float> expected = golden_logits("tied_mtp.mtp.logits");
