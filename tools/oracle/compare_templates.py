@@ -100,7 +100,7 @@ def run_ours(program, inputs):
     return [json.loads(line) for line in result.stdout.decode().split("\n") if line]
 
 
-def compare(program, items):
+def compare(program, items, comparable=lambda text: True):
     """Prints the differences over (name, template, context) and returns their number and that of errors."""
     env = template_oracle.make_environment()
     ours = run_ours(program, [{"template": t, "context": c} for _, t, c in items])
@@ -110,7 +110,7 @@ def compare(program, items):
         text, error = template_oracle.render(env, template, context)
         errors += error is not None
         same = our.get("output") == text if error is None else "error" in our
-        if same:
+        if same or not comparable(text):
             continue
         different += 1
         if different <= 40:

@@ -1,5 +1,6 @@
 """Renders chat templates with jinja2, in the environment that Hugging Face's apply_chat_template sets up."""
 
+import copy
 import datetime
 import json
 
@@ -66,7 +67,7 @@ def render(env, template, context):
         if template not in COMPILED:
             COMPILED.clear()
             COMPILED[template] = env.from_string(template)
-        text = COMPILED[template].render(**context)
+        text = COMPILED[template].render(**copy.deepcopy(context))  # `|indent` changes lists in place
         text.encode("utf-8")
         return text, None
     except RecursionError as error:
