@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
           {"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [{"type": "function",
            "function": {"name": "f", "arguments": {"a": 1, "b": [1.5, true, null]}}}]},
           {"role": "tool", "content": "ok"}, {"role": "user", "content": ""}])");
-  static const auto tools = dw::parse_json(R"([{"type": "function", "function": {"name": "f", "parameters": {}}}])");
+  static const auto tools =
+      dw::parse_json(R"([{"type": "function", "function": {"name": "f", "parameters": {}}}])");
   dw::ChatOptions options;
   options.limits.steps = 20000;
   options.limits.output_bytes = 1 << 18;
