@@ -14,6 +14,9 @@ int main(int argc, char** argv) {
       "Example:\n  deltawing run -m model.gguf -p \"Once upon a time\"\nEach command has its own --help.");
   int exit_status = 0;
   dw::add_run_command(app, exit_status);
+  dw::add_bench_command(app, exit_status);
+  dw::add_eval_command(app, exit_status);
+  dw::add_synth_command(app, exit_status);
   std::vector<std::string> arguments = dw::expand_short_flags(argc, argv);
   std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
   try {
