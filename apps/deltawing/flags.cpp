@@ -24,7 +24,8 @@ CLI::Option* with_environment(CLI::Option* option) {
 Expected<ops::KvType> kv_type(const std::string& name) {
   if (name == "f16") return ops::KvType::kF16;
   if (name == "q8_0") return ops::KvType::kQ8_0;
-  return make_error("the KV cache type '", name, "' is unknown; use f16 or q8_0");
+  if (name == "f32") return ops::KvType::kF32;
+  return make_error("the KV cache type '", name, "' is unknown; use f16, q8_0 or f32");
 }
 
 }  // namespace
@@ -47,8 +48,8 @@ void ModelFlags::add_to(CLI::App& app, bool model_required) {
       app.add_option("--chunk", chunk, "tokens a chunk of the delta rule in prefill: 0, 16, 32, 64, 128")
           ->check(CLI::IsMember({0, 16, 32, 64, 128}))
           ->capture_default_str());
-  with_environment(
-      app.add_option("--cache-type-k", cache_type, "KV cache: f16 or q8_0 (-ctk)")->capture_default_str());
+  with_environment(app.add_option("--cache-type-k", cache_type, "KV cache: f16, q8_0 or f32 (-ctk)")
+                       ->capture_default_str());
   with_environment(
       app.add_option("--cache-type-v", cache_type_v, "must be the same as --cache-type-k (-ctv)"));
   with_environment(

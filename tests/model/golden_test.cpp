@@ -16,6 +16,8 @@ using test::golden_sequences;
 using test::GoldenRun;
 using test::nmse;
 
+// With keys and values in fp32 every cut and chunk agrees to this.
+constexpr double kChunkBound = 1e-10;
 constexpr double kBound = 1e-8;
 
 std::unique_ptr<Device> make_device(const std::string& name) {
@@ -85,18 +87,23 @@ TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
     const std::unique_ptr<Device> device = make_device(name);
     ModelOptions recurrent;
     recurrent.delta_chunk = 0;
-    const std::vector<float> expected =
-        GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run();
+    const std::vector<float> exact =
+        GoldenRun(*device, path, golden_sequences(GetParam()), recurrent, ops::KvType::kF32).run();
     for (int32_t piece : {1, 7, 64}) {
-      EXPECT_EQ(GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run(piece), expected)
+      // Few rows and many rows of attention run different code: the last bits may differ.
+      EXPECT_LE(
+          nmse(
+              GoldenRun(*device, path, golden_sequences(GetParam()), recurrent, ops::KvType::kF32).run(piece),
+              exact),
+          kChunkBound)
           << name << ", pieces of " << piece;
     }
     for (int32_t chunk : {16, 32, 64, 128}) {
       ModelOptions chunked;
       chunked.delta_chunk = chunk;
-      // The delta rule itself agrees to 1e-10 (tests/kernels); here a last bit may also move a key or value
-      // to the next f16.
-      EXPECT_LE(nmse(GoldenRun(*device, path, golden_sequences(GetParam()), chunked).run(), expected), kBound)
+      EXPECT_LE(nmse(GoldenRun(*device, path, golden_sequences(GetParam()), chunked, ops::KvType::kF32).run(),
+                     exact),
+                kChunkBound)
           << name << ", chunks of " << chunk;
     }
   }
