@@ -16,7 +16,9 @@ int main(int argc, char** argv) {
   dw::add_run_command(app, exit_status);
   dw::add_bench_command(app, exit_status);
   dw::add_eval_command(app, exit_status);
+  dw::add_inspect_command(app, exit_status);
   dw::add_synth_command(app, exit_status);
+  dw::add_quantize_command(app, exit_status);
   std::vector<std::string> arguments = dw::expand_short_flags(argc, argv);
   std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
   try {
