@@ -106,8 +106,8 @@ using UnpackFn = void (*)(const std::byte* rows, int64_t stride, int blocks, Pan
 // sums[t * 16 + row] += the unit's part, for t < the kernel's token count; units of the tokens are adjacent.
 using DotFn = void (*)(const Panel& panel, const TokenUnit* tokens, int blocks, float* sums);
 
-// sums[row] = the whole product of a tile with one token (units one after the other). `next`: where the next
-// tile's rows will be read, or nullptr. Gives the bits that unpack and dot give.
+// sums[row] = the whole product of a tile with one token (units one after the other). `next`: the tile
+// that will be read after this one, or this one. Gives the bits that unpack and dot give.
 using GemvFn = void (*)(const std::byte* rows, int64_t stride, int64_t columns, const TokenUnit* token,
                         const std::byte* next, float* sums);
 
