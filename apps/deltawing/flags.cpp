@@ -22,7 +22,8 @@ std::string environment_name(const std::string& flag) {
 Expected<ops::KvType> kv_type(const std::string& name) {
   if (name == "f16") return ops::KvType::kF16;
   if (name == "q8_0") return ops::KvType::kQ8_0;
-  return make_error("the KV cache type '", name, "' is unknown; use f16 or q8_0");
+  if (name == "f32") return ops::KvType::kF32;
+  return make_error("the KV cache type '", name, "' is unknown; use f16, q8_0 or f32");
 }
 
 }  // namespace
