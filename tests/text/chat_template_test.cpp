@@ -8,8 +8,8 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string apply(const ChatTemplate& tmpl, std::string_view messages, const ChatOptions& options = {},
-                  std::string_view tools = "null") {
+std::string rendered(const ChatTemplate& tmpl, std::string_view messages, const ChatOptions& options = {},
+                     std::string_view tools = "null") {
   const auto text = tmpl.apply(*parse_json(messages), *parse_json(tools), options);
   return text ? *text : "error: " + text.error().message;
 }
@@ -24,21 +24,21 @@ constexpr std::string_view kTalk =
 
 TEST(ChatTemplate, BuiltinChatml) {
   ChatOptions options;
-  EXPECT_EQ(apply(ChatTemplate::builtin(true), kTalk, options),
+  EXPECT_EQ(rendered(ChatTemplate::builtin(true), kTalk, options),
             "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n<|im_end|"
             ">\n<|im_start|>assistant\n");
   options.add_generation_prompt = false;
-  EXPECT_EQ(apply(ChatTemplate::builtin(true), R"([{"role":"user","content":"U"}])", options),
+  EXPECT_EQ(rendered(ChatTemplate::builtin(true), R"([{"role":"user","content":"U"}])", options),
             "<|im_start|>user\nU<|im_end|>\n");
 }
 
 TEST(ChatTemplate, BuiltinPlainCompletion) {
-  EXPECT_EQ(apply(ChatTemplate::builtin(false), kTalk), "SU");
+  EXPECT_EQ(rendered(ChatTemplate::builtin(false), kTalk), "SU");
 }
 
 TEST(ChatTemplate, BuiltinsRefuseTools) {
   for (bool chatml : {true, false})
-    EXPECT_THAT(apply(ChatTemplate::builtin(chatml), kTalk, {}, R"([{"type":"function"}])"),
+    EXPECT_THAT(rendered(ChatTemplate::builtin(chatml), kTalk, {}, R"([{"type":"function"}])"),
                 HasSubstr("cannot describe tools"));
 }
 
@@ -47,12 +47,12 @@ TEST(ChatTemplate, PassesOptionsToTheTemplate) {
       "{{ bos_token }}{{ eos_token }}{{ add_generation_prompt }}{{ enable_thinking }}{{ effort }}{{ tools "
       "}}");
   ChatOptions options;
-  EXPECT_EQ(apply(tmpl, "[]", options), "TrueNone");
+  EXPECT_EQ(rendered(tmpl, "[]", options), "TrueNone");
   options.bos_token = "<s>";
   options.eos_token = "</s>";
   options.enable_thinking = false;
   options.extra = *parse_json(R"({"effort":"low"})");
-  EXPECT_EQ(apply(tmpl, "[]", options, "[{}]"), "<s></s>TrueFalselow[{}]");
+  EXPECT_EQ(rendered(tmpl, "[]", options, "[{}]"), "<s></s>TrueFalselow[{}]");
 }
 
 TEST(ChatTemplate, ReadsTheInjectedClock) {
@@ -63,39 +63,41 @@ TEST(ChatTemplate, ReadsTheInjectedClock) {
     now.tm_mday = 2;
     return now;
   };
-  EXPECT_EQ(apply(made("{{ strftime_now('%Y-%m-%d') }}"), "[]", options), "1999-01-02");
+  EXPECT_EQ(rendered(made("{{ strftime_now('%Y-%m-%d') }}"), "[]", options), "1999-01-02");
 }
 
 TEST(ChatTemplate, JoinsTextParts) {
   const ChatTemplate tmpl = made("{{ messages[0].content }}");
   constexpr std::string_view parts =
       R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}])";
-  EXPECT_EQ(apply(tmpl, parts), "a\nb");
+  EXPECT_EQ(rendered(tmpl, parts), "a\nb");
   ChatOptions options;
   options.join_text_parts = false;
-  EXPECT_EQ(apply(made("{{ messages[0].content|length }}"), parts, options), "2");
-  EXPECT_THAT(apply(tmpl, R"([{"role":"user","content":[{"type":"image_url"}]}])"),
+  EXPECT_EQ(rendered(made("{{ messages[0].content|length }}"), parts, options), "2");
+  EXPECT_THAT(rendered(tmpl, R"([{"role":"user","content":[{"type":"image_url"}]}])"),
               HasSubstr("message 1: a content part is of the type 'image_url'"));
 }
 
 TEST(ChatTemplate, ParsesArgumentsOfToolCalls) {
   const ChatTemplate tmpl = made("{{ messages[0].tool_calls|tojson }}");
   EXPECT_EQ(
-      apply(tmpl,
-            R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\": [1]}"}}]}])"),
+      rendered(
+          tmpl,
+          R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\": [1]}"}}]}])"),
       R"([{"function": {"name": "f", "arguments": {"a": [1]}}}])");
-  EXPECT_EQ(apply(tmpl, R"([{"role":"assistant","tool_calls":[{"name":"f","arguments":"not json"}]}])"),
+  EXPECT_EQ(rendered(tmpl, R"([{"role":"assistant","tool_calls":[{"name":"f","arguments":"not json"}]}])"),
             R"([{"name": "f", "arguments": "not json"}])");
 }
 
 TEST(ChatTemplate, RefusesWrongMessages) {
   const ChatTemplate tmpl = ChatTemplate::builtin(true);
-  EXPECT_THAT(apply(tmpl, "{}"), HasSubstr("messages must be an array"));
-  EXPECT_THAT(apply(tmpl, R"([{"role":"user","content":""},3])"), HasSubstr("message 2 is not an object"));
-  EXPECT_THAT(apply(tmpl, R"([{"content":"x"}])"), HasSubstr("message 1 has no 'role'"));
-  EXPECT_THAT(apply(tmpl, R"([{"role":"user","content":5}])"), HasSubstr("'content' must be a string"));
-  EXPECT_THAT(apply(tmpl, R"([{"role":"user","tool_calls":5}])"), HasSubstr("'tool_calls' must be an array"));
-  EXPECT_THAT(apply(tmpl, "[]", {}, "{}"), HasSubstr("tools must be an array"));
+  EXPECT_THAT(rendered(tmpl, "{}"), HasSubstr("messages must be an array"));
+  EXPECT_THAT(rendered(tmpl, R"([{"role":"user","content":""},3])"), HasSubstr("message 2 is not an object"));
+  EXPECT_THAT(rendered(tmpl, R"([{"content":"x"}])"), HasSubstr("message 1 has no 'role'"));
+  EXPECT_THAT(rendered(tmpl, R"([{"role":"user","content":5}])"), HasSubstr("'content' must be a string"));
+  EXPECT_THAT(rendered(tmpl, R"([{"role":"user","tool_calls":5}])"),
+              HasSubstr("'tool_calls' must be an array"));
+  EXPECT_THAT(rendered(tmpl, "[]", {}, "{}"), HasSubstr("tools must be an array"));
 }
 
 TEST(ChatTemplate, CarriesBytesThatAreNotUtf8) {
