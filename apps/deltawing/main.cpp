@@ -26,8 +26,11 @@ int bad_usage(const CLI::App& app, std::string message) {
 void add_commands(CLI::App& app, int& exit_status) {
   dw::add_run_command(app, exit_status);
   dw::add_chat_command(app, exit_status);
+  dw::add_inspect_command(app, exit_status);
   dw::add_bench_command(app, exit_status);
   dw::add_eval_command(app, exit_status);
+  dw::add_quantize_command(app, exit_status);
+  dw::add_synth_command(app, exit_status);
   dw::add_doctor_command(app, exit_status);
   dw::add_completion_command(app, exit_status);
 }
