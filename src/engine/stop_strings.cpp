@@ -10,8 +10,16 @@ StopStrings::StopStrings(std::vector<std::string> stops) : stops_(std::move(stop
 
 bool StopStrings::push(std::string_view piece, std::string& out) {
   held_ += piece;
-  size_t first = std::string::npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
+  size_t first = std::string::npos, first_end = std::string::npos;
+  for (const std::string& stop : stops_) {
+    const size_t start = held_.find(stop);
+    if (start == std::string::npos) continue;
+    const size_t end = start + stop.size();
+    if (end < first_end || (end == first_end && start < first)) {
+      first = start;
+      first_end = end;
+    }
+  }
   if (first != std::string::npos) {
     out.append(held_, 0, first);
     held_.clear();

@@ -1,5 +1,6 @@
-// Finds stop strings in a text that arrives in pieces, wherever the pieces are cut. Text that could still
-// turn into a stop string is held back; everything else is passed on at once.
+// Finds stop strings in a text that arrives in pieces. The stop string that is complete first counts (of two
+// that end together, the longer one), so the result does not depend on where the pieces are cut. Text that
+// could still turn into a stop string is held back; everything else is passed on at once.
 #pragma once
 
 #include <string>
