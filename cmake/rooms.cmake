@@ -6,9 +6,8 @@ dw_room(kernels/cpu DEPENDS quant)
 dw_room(backend DEPENDS kernels/reference kernels/cpu)
 dw_room(model DEPENDS backend gguf)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-dw_room(text DEPENDS base LIBRARIES PkgConfig::PCRE2 PkgConfig::UTF8PROC)
+dw_room(text DEPENDS base LIBRARIES PkgConfig::UTF8PROC)
 dw_room(engine DEPENDS model text)
 
 # Kernels of an instruction set live in files named *_avx2.cpp / *_avx512.cpp.
@@ -20,3 +19,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512vnni;-mprefer-vector-width=512;$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
   # GCC 12 warns of its own _mm512_undefined_ps() (GCC bug 105593).
 endif()
+
+# The unpackers combine bytes in general registers on purpose; GCC's SLP pass would move them into vectors.
+file(GLOB unpacker_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_*avx*.cpp)
+set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-slp-vectorize")

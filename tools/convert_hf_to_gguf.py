@@ -100,8 +100,8 @@ def convert(folder, out_path, outtype="bf16", layout=None, name=None, progress=l
     plan = [(output, tensor_type(output, wanted)) for output in outputs]
 
     partial = Path(f"{out_path}.partial")
+    writer = gguf.GGUFWriter(partial, ARCHITECTURE)
     try:
-        writer = gguf.GGUFWriter(partial, ARCHITECTURE)
         write_metadata(writer, checkpoint, h, mtp_layers, tokenizer,
                        name or checkpoint.folder.resolve().name, file_type)
         for output, kind in plan:
@@ -116,6 +116,7 @@ def convert(folder, out_path, outtype="bf16", layout=None, name=None, progress=l
     except OSError as error:
         raise ConversionError(f"cannot write {out_path}: {error.strerror or error}") from None
     finally:
+        writer.close()
         partial.unlink(missing_ok=True)
 
 

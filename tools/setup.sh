@@ -5,8 +5,8 @@ set -euo pipefail
 
 packages=(
   build-essential ccache clang-14 clang-format-14 cmake git ninja-build pkg-config
-  libclang-rt-14-dev libcli11-dev libedit-dev libgtest-dev libgmock-dev libpcre2-dev libutf8proc-dev
-  nlohmann-json3-dev python3
+  libclang-rt-14-dev libcli11-dev libedit-dev libgtest-dev libgmock-dev libutf8proc-dev nlohmann-json3-dev
+  python3
 )
 
 missing=()

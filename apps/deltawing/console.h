@@ -15,7 +15,9 @@ namespace dw {
 // Prints "deltawing: <sentence>" to stderr; returns 1, the exit status of an error.
 int report_error(const Error& error);
 
-// While it lives, Ctrl+C sets a flag instead of ending the program; a second Ctrl+C ends it.
+constexpr int kInterruptedStatus = 130;  // exit status of a command that Ctrl+C stopped
+
+// While it lives, Ctrl+C sets a flag instead of ending the program; a second Ctrl+C ends it with 130.
 class InterruptGuard {
  public:
   InterruptGuard();
@@ -39,9 +41,15 @@ class ProgressLine {
 
 bool stdin_is_terminal();
 bool stdout_is_terminal();
-bool use_colour();  // stdout is a terminal and NO_COLOR is not set
+bool use_colour();            // stdout is a terminal and NO_COLOR is not set (https://no-color.org)
+bool use_colour_on_stderr();  // the same of stderr
 
 Expected<std::string> read_file(const std::string& path);  // "-": standard input
 Expected<std::string> read_standard_input();
+// Replaces the file in one step; readable by its owner only.
+Expected<void> write_private_file(const std::string& path, std::string_view text);
+
+// "[ prompt 197.3 t/s | generation 67.3 t/s ]"
+std::string rate_footer(double prompt_tokens, double prompt_seconds, double tokens, double seconds);
 
 }  // namespace dw

@@ -1,5 +1,4 @@
-// Flags that several commands share, under the names users know from llama.cpp. Each long flag also reads
-// DELTAWING_<NAME> from the environment; the command line wins.
+// Flags that several commands share, under the names users know from llama.cpp.
 #pragma once
 
 #include <memory>
@@ -12,26 +11,32 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace dw {
 
 struct ModelFlags {
   std::string model;
-  int32_t context = 4096;
+  int32_t context = -1;  // not given
   int32_t threads = 0;
   int32_t batch = 2048;  // accepted for compatibility; the forward pass takes `ubatch` rows
   int32_t ubatch = 512;
   int32_t sessions = 1;
   int32_t chunk = 64;
-  int32_t gpu_layers = 0;
   std::string cache_type = "f16", cache_type_v;
   std::string cpu_level, device = "cpu";
   bool no_mmap = false;
   bool prefetch = false;
+  std::vector<CLI::Option*> gpu_flags;
+  std::vector<std::string> gpu_values;
 
   void add_to(CLI::App& app, bool model_required = true);
+  // Warns of flags that have no effect in this build.
   Expected<EngineOptions> options() const;
+
+ private:
+  void add_gpu_flags(CLI::App& app);
 };
 
 struct SamplingFlags {
@@ -46,7 +51,11 @@ struct SamplingFlags {
 // Creates the engine with a progress line on stderr.
 Expected<std::unique_ptr<Engine>> create_engine(EngineOptions options);
 
-// "-ub" and the other multi-letter flags with one dash become their long names, which the parser wants.
-std::vector<std::string> expand_short_flags(int argc, char** argv);
+// --system, --chat-template-file, --predict, --stop.
+void add_prompt_flags(CLI::App& app, std::string& system, std::string& template_file, int32_t& max_tokens,
+                      std::vector<std::string>& stops);
+
+// Lets each long flag of every command read DELTAWING_<NAME> from the environment.
+void name_environment(CLI::App& app);
 
 }  // namespace dw

@@ -4,8 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "chat_prompt.h"
 #include "engine/engine.h"
 #include "engine/evaluate.h"
+#include "machine.h"
 
 namespace dw {
 
@@ -29,5 +31,12 @@ struct BenchReport {
 std::string bench_json(const BenchReport& report);
 
 std::string evaluation_json(const Evaluation& e, const std::string& model);
+
+// {"messages": [{"role", "content", "reasoning_content"}]}, the form of the OpenAI API.
+std::string conversation_json(const std::vector<ChatMessage>& messages);
+// Errors: no JSON, another form; the sentence names the message. An array of messages alone is read too.
+Expected<std::vector<ChatMessage>> parse_conversation(const std::string& text);
+
+std::string doctor_json(const DoctorReport& report);
 
 }  // namespace dw

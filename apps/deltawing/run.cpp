@@ -36,10 +36,12 @@ struct Answer {
 };
 
 void print_footer(const SessionTimes& t) {
-  auto rate = [](int64_t tokens, double seconds) { return seconds > 0 ? double(tokens) / seconds : 0.0; };
-  std::fprintf(stderr, "\n[ prompt %lld tokens, %.1f t/s | generation %lld tokens, %.1f t/s ]\n",
-               static_cast<long long>(t.prompt_tokens), rate(t.prompt_tokens, t.prompt_seconds),
-               static_cast<long long>(t.generated_tokens), rate(t.generated_tokens, t.generation_seconds));
+  const bool dim = use_colour_on_stderr();
+  std::fprintf(
+      stderr, "\n%s%s%s\n", dim ? "\x1b[2m" : "",
+      rate_footer(double(t.prompt_tokens), t.prompt_seconds, double(t.generated_tokens), t.generation_seconds)
+          .c_str(),
+      dim ? "\x1b[0m" : "");
 }
 
 Expected<Answer> answer_prompt(Engine& engine, const RunFlags& flags, const std::vector<int32_t>& tokens,
@@ -63,15 +65,21 @@ Expected<Answer> answer_prompt(Engine& engine, const RunFlags& flags, const std:
       std::fwrite(g.text.data(), 1, g.text.size(), stdout);
       std::fflush(stdout);
     }
-    return !InterruptGuard::interrupted();
+    return true;
   });
   if (!started) return started.error();
   InterruptGuard guard;
-  if (auto done = engine.run(); !done) return done.error();
+  while (engine.has_work()) {
+    if (InterruptGuard::interrupted())
+      engine.cancel(session);
+    else if (auto done = engine.step(); !done)
+      return done.error();
+  }
   return answer;
 }
 
-Expected<void> run(const RunFlags& flags) {
+// The exit status.
+Expected<int> run(const RunFlags& flags) {
   auto text = prompt_text(flags);
   if (!text) return text.error();
   if (text->empty()) return make_error("the prompt is empty: there is nothing to continue");
@@ -98,7 +106,7 @@ Expected<void> run(const RunFlags& flags) {
   if (answer->reason == FinishReason::kContext)
     std::fprintf(stderr, "deltawing: the context of %d tokens is full; give more with -c\n",
                  (*engine)->context_tokens());
-  return {};
+  return answer->reason == FinishReason::kCancelled ? kInterruptedStatus : 0;
 }
 
 }  // namespace
@@ -110,18 +118,13 @@ void add_run_command(CLI::App& app, int& exit_status) {
       "Examples:\n"
       "  deltawing run -m model.gguf -p \"Once upon a time\" -n 100\n"
       "  deltawing run -m model.gguf -f question.txt --temp 0 --json\n"
-      "  echo 'Summarise: ...' | deltawing run -m model.gguf -sys 'You are brief.'");
+      "  echo 'Summarise: ...' | deltawing run -m model.gguf -sys 'You are brief.'\n"
+      "Ctrl+C stops it with what was said so far; the exit status is then 130.");
   flags->model.add_to(*command);
   flags->sampling.add_to(*command);
   command->add_option("-p,--prompt", flags->prompt, "the prompt");
   command->add_option("-f,--file", flags->prompt_file, "read the prompt from a file (-: standard input)");
-  command->add_option("--system", flags->system, "system message (-sys)");
-  command->add_option("--chat-template-file", flags->template_file,
-                      "a Jinja template instead of the file's own");
-  command->add_option("-n,--predict", flags->max_tokens, "tokens to generate; -1: until the end")
-      ->check(CLI::Range(-1, 1 << 30))
-      ->capture_default_str();
-  command->add_option("--stop", flags->stops, "end when this text appears (repeatable)");
+  add_prompt_flags(*command, flags->system, flags->template_file, flags->max_tokens, flags->stops);
   command->add_option("--logprobs", flags->sampling.options.logprobs,
                       "alternatives to report a token (with --json)");
   command->add_flag("--raw", flags->raw, "continue the text as it is, without the chat template");
@@ -131,7 +134,8 @@ void add_run_command(CLI::App& app, int& exit_status) {
                     "print one JSON object with the text, the reason it ended and timings");
   command->add_flag("-q,--quiet", flags->quiet, "no footer");
   command->callback([flags, &exit_status] {
-    if (auto done = run(*flags); !done) exit_status = report_error(done.error());
+    auto status = run(*flags);
+    exit_status = status ? *status : report_error(status.error());
   });
 }
 

@@ -32,7 +32,7 @@ std::string processor_name() {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int threads, CpuLevel level) : pool_(threads), context_{level, &pool_} {}
+  CpuDevice(int threads, CpuLevel level) : pool_(threads), context_{level, &pool_, &arena_} {}
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
@@ -59,6 +59,8 @@ class CpuDevice final : public Device {
 
   Expected<ops::Matrix> import(const ops::Matrix& host) override { return host; }
 
+  void reserve(const ops::Moe& largest) override { moe_workspace_.prepare(largest, pool_.thread_count()); }
+
   void embed(const ops::Embed& op) override { cpu::embed(context_, op); }
   void norm(const ops::Norm& op) override { cpu::norm(context_, op); }
   void pack(const float* rows, const ops::Activations& out) override;
@@ -73,6 +75,7 @@ class CpuDevice final : public Device {
     int64_t row_begin;
   };
   ThreadPool pool_;
+  cpu::ScratchArena arena_;
   cpu::Context context_;
   cpu::MoeWorkspace moe_workspace_;
   std::vector<Task> tasks_;

@@ -42,6 +42,8 @@ class ReferenceDevice final : public Device {
     return host;
   }
 
+  void reserve(const ops::Moe&) override {}
+
   void embed(const ops::Embed& op) override { reference::embed(op); }
   void norm(const ops::Norm& op) override { reference::norm(op); }
   void pack(const float* rows, const ops::Activations& out) override {

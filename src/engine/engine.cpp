@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <limits>
+#include <span>
 
 #include "base/check.h"
 #include "engine/stop_strings.h"
@@ -13,9 +14,17 @@ namespace dw {
 namespace {
 
 constexpr int32_t kPageTokens = 64;
+constexpr int32_t kDefaultContext = 4096;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A product with zero is zero for finite values only; unlike a test of each value, this loop vectorises.
+bool all_finite(std::span<const float> values) {
+  float sum = 0;
+  for (float value : values) sum += value * 0.0f;
+  return sum == 0;
 }
 
 }  // namespace
@@ -68,6 +77,35 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "unknown";
 }
 
+Expected<int32_t> resolve_context(const EngineOptions& options, const HyperParameters& h) {
+  if (options.context_tokens > h.context_length)
+    return make_error("the context (-c) is ", options.context_tokens,
+                      " tokens; this model was made for at most ", h.context_length);
+  const int32_t context = options.context_tokens > 0    ? options.context_tokens
+                          : options.context_tokens == 0 ? h.context_length
+                                                        : std::min(kDefaultContext, h.context_length);
+  if (int64_t(options.max_sessions) * context > std::numeric_limits<int32_t>::max())
+    return make_error(options.max_sessions, " sequences of ", context,
+                      " tokens are more than the engine can number; use a smaller context (-c) or fewer "
+                      "sequences (-np)");
+  return context;
+}
+
+MemoryRequest memory_request(const EngineOptions& options, int32_t context_tokens) {
+  MemoryRequest request;
+  request.model.max_batch_tokens =
+      std::min(options.batch_tokens, std::max(context_tokens, options.max_sessions));
+  request.model.delta_chunk = options.delta_chunk;
+  request.state.slots = options.max_sessions;
+  request.state.page_tokens = kPageTokens;
+  request.state.pages = options.max_sessions * ((context_tokens + kPageTokens - 1) / kPageTokens);
+  request.state.kv_type = options.kv_type;
+  request.weights_mapped = options.use_mmap;
+  request.threads = options.cpu.threads > 0 ? options.cpu.threads : physical_core_count();
+  request.snapshots = options.checkpoints * options.max_sessions;
+  return request;
+}
+
 Engine::~Engine() = default;
 
 Expected<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options) {
@@ -115,10 +153,9 @@ Expected<void> Engine::plan_and_load_model() {
     return make_error("the tokenizer has ", tokenizer_->size(), " tokens but token_embd.weight only ",
                       h->vocabulary, " rows");
 
-  context_tokens_ = options_.context_tokens > 0 ? options_.context_tokens : h->context_length;
-  if (context_tokens_ > h->context_length)
-    return make_error("the context (-c) is ", context_tokens_, " tokens; this model was made for at most ",
-                      h->context_length);
+  auto context = resolve_context(options_, *h);
+  if (!context) return context.error();
+  context_tokens_ = *context;
   if (options_.device == "reference") {
     device_ = make_reference_device();
   } else if (options_.device == "cpu") {
@@ -129,17 +166,7 @@ Expected<void> Engine::plan_and_load_model() {
     return make_error("the device '", options_.device, "' is unknown; this build has cpu and reference");
   }
 
-  MemoryRequest request;
-  request.model.max_batch_tokens =
-      std::min(options_.batch_tokens, std::max(context_tokens_, options_.max_sessions));
-  request.model.delta_chunk = options_.delta_chunk;
-  request.state.slots = options_.max_sessions;
-  request.state.page_tokens = kPageTokens;
-  request.state.pages = options_.max_sessions * ((context_tokens_ + kPageTokens - 1) / kPageTokens);
-  request.state.kv_type = options_.kv_type;
-  request.weights_mapped = options_.use_mmap;
-  request.threads = options_.cpu.threads > 0 ? options_.cpu.threads : physical_core_count();
-  request.snapshots = options_.checkpoints * options_.max_sessions;
+  const MemoryRequest request = memory_request(options_, context_tokens_);
   plan_ = plan_memory(*file_, *h, request);
   if (auto fits = check_fits(plan_, device_->memory().free_bytes); !fits) return fits.error();
 
@@ -266,7 +293,7 @@ Expected<void> Engine::set_prompt(SessionId id, const std::vector<int32_t>& toke
   s.times.reused_tokens = int64_t(s.tokens.size());
   s.times.prompt_tokens = int64_t(tokens.size()) - s.times.reused_tokens;
   s.pending.assign(tokens.begin() + int64_t(s.tokens.size()), tokens.end());
-  s.is_prompt = true;
+  s.is_prompt = !s.pending.empty();
   return {};
 }
 
@@ -300,6 +327,14 @@ Expected<void> Engine::run() {
   while (has_work())
     if (auto done = step(); !done) return done.error();
   return {};
+}
+
+void Engine::cancel(SessionId id) {
+  Session& s = session(id);
+  s.pending.clear();
+  s.is_prompt = false;
+  s.on_logits = nullptr;
+  if (s.generation != nullptr) finish(s, FinishReason::kCancelled, -1, nullptr);
 }
 
 bool Engine::grow_pages(Session& s, int64_t tokens) {
@@ -339,8 +374,11 @@ Expected<void> Engine::step() {
   for (auto& pointer : sessions_) {  // sample where the logits are known
     if (pointer == nullptr || pointer->generation == nullptr || !pointer->pending.empty()) continue;
     Session& s = *pointer;
-    const float sum_check = s.logits[size_t(argmax(s.logits))];
-    if (!std::isfinite(sum_check))
+    if (s.generation->options.max_tokens == 0) {
+      finish(s, FinishReason::kLength, -1, nullptr);
+      continue;
+    }
+    if (!all_finite(s.logits))
       return make_error(
           "the model produced values that are not finite: the file is damaged or of an unknown kind");
     std::vector<float> logits = s.logits;

@@ -25,10 +25,10 @@ namespace dw {
 struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
-  bool prefetch = false;  // ask the kernel to read the mapped file ahead
-  std::string device = "cpu";     // cpu, or reference (plain loops, for comparison)
+  bool prefetch = false;       // ask the kernel to read the mapped file ahead
+  std::string device = "cpu";  // cpu, or reference (plain loops, for comparison)
   CpuOptions cpu;
-  int32_t context_tokens = 4096;  // of each session; 0: what the model was made for
+  int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
   int32_t max_sessions = 1;
   int32_t batch_tokens = 512;  // rows of a forward pass
   int32_t delta_chunk = 64;
@@ -65,6 +65,11 @@ struct SessionTimes {
 
 using SessionId = int32_t;
 
+// The context that `options` mean for a model. Error: longer than the model was made for.
+Expected<int32_t> resolve_context(const EngineOptions& options, const HyperParameters& h);
+// What plan_memory() needs to know of an engine with these options.
+MemoryRequest memory_request(const EngineOptions& options, int32_t context_tokens);
+
 class Engine {
  public:
   static Expected<std::unique_ptr<Engine>> create(const EngineOptions& options);
@@ -73,6 +78,7 @@ class Engine {
   const gguf::File& file() const { return *file_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   Device& device() { return *device_; }
+  std::string device_description() const { return device_->description(); }
   const Model& model() const { return *model_; }
   const MemoryPlan& plan() const { return plan_; }
   int32_t context_tokens() const { return context_tokens_; }
@@ -96,6 +102,9 @@ class Engine {
   // Runs one batch. Errors: the model produced values that are not finite.
   Expected<void> step();
   Expected<void> run();  // step() until no session has work
+  // Ends what the session is doing (its prompt, its generation) before the next step: what was run so far
+  // stays its text. A generation gets FinishReason::kCancelled.
+  void cancel(SessionId id);
 
   const std::vector<int32_t>& tokens(SessionId id) const;  // in the session's state
   const SessionTimes& times(SessionId id) const;

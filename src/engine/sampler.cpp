@@ -63,7 +63,9 @@ Expected<void> check_sampling(const SamplingOptions& o, int32_t vocabulary) {
   for (const auto& [token, bias] : o.logit_bias) {
     if (token < 0 || token >= vocabulary)
       return make_error("logit_bias names the token ", token, "; the vocabulary has ", vocabulary, " tokens");
-    if (std::isnan(bias)) return make_error("logit_bias of the token ", token, " is not a number");
+    if (std::isnan(bias) || bias == std::numeric_limits<float>::infinity())
+      return make_error("logit_bias of the token ", token, " is ", bias,
+                        "; it must be a number or minus infinity");
   }
   return {};
 }

@@ -113,7 +113,7 @@ struct DeltaMixer {
 // A key (after norm and RoPE) or value is rounded once, when it enters the cache: to the nearest f16, or to
 // q8_0 blocks (32 values: f16 scale, 32 int8) quantised as Activations are, the scale rounded to f16 last.
 // Attention reads the rounded values, of the batch's own tokens too.
-enum class KvType : uint8_t { kF16, kQ8_0 };
+enum class KvType : uint8_t { kF16, kQ8_0, kF32 };
 struct Attention {
   int32_t heads = 0, kv_heads = 0, key_dim = 0, value_dim = 0;  // heads % kv_heads == 0
   int32_t rope_dims = 0;
@@ -136,7 +136,7 @@ struct Attention {
 
 // Bytes of one cached row (one KV head, one token) of `dim` elements; dim % 32 == 0 for q8_0.
 inline int64_t kv_row_bytes(KvType type, int64_t dim) {
-  return type == KvType::kF16 ? 2 * dim : dim / 32 * 34;
+  return type == KvType::kF16 ? 2 * dim : type == KvType::kF32 ? 4 * dim : dim / 32 * 34;
 }
 
 // Mixture of experts, added to the residual:

@@ -91,6 +91,7 @@ Expected<void> Model::allocate_workspace() {
     if (!buffer) return buffer.error();
     *r.buffer = std::move(*buffer);
   }
+  for (const LayerWeights& w : weights_.layers) device_->reserve(expert_op(w, t));
   return {};
 }
 
@@ -135,7 +136,7 @@ void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, 
   else
     attention_layer(w, layer, batch, state);
   norm(w.post_norm, tokens);
-  expert_block(w, tokens);
+  device_->moe(expert_op(w, tokens));
 }
 
 void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
@@ -229,7 +230,7 @@ void Model::attention_layer(const LayerWeights& w, int32_t layer, const Batch& b
   device_->linear(op.out, output);
 }
 
-void Model::expert_block(const LayerWeights& w, int64_t tokens) {
+ops::Moe Model::expert_op(const LayerWeights& w, int64_t tokens) {
   ops::Moe op;
   op.expert_count = h_.expert_count;
   op.top_k = h_.top_k;
@@ -244,7 +245,7 @@ void Model::expert_block(const LayerWeights& w, int64_t tokens) {
   op.shared_down = w.shared_down;
   op.shared_router = w.shared_router;
   op.out = work_.x.as<float>();
-  device_->moe(op);
+  return op;
 }
 
 void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows,

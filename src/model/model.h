@@ -73,7 +73,7 @@ class Model {
   void run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
-  void expert_block(const LayerWeights& w, int64_t tokens);
+  ops::Moe expert_op(const LayerWeights& w, int64_t tokens);
   void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows,
             const LogitSink& sink);
   void norm(const float* weight, int64_t tokens);

@@ -39,6 +39,11 @@ void Interpreter::write(std::string_view text) {
   *out_ += text;
 }
 
+void Interpreter::write_text(const Value& value) {
+  if (!value.is_string()) fail("this block must give text, not a value of type '", type_name(value), "'");
+  write(value.str());
+}
+
 Interpreter::Flow Interpreter::run_block(const Block& block, const ScopePtr& scope) {
   const DepthGuard guard(rt_);
   for (const auto& statement : block) {
@@ -173,7 +178,7 @@ Interpreter::Flow Interpreter::run_captured(const Stmt& statement, const ScopePt
   if (statement.kind == StmtKind::kSetBlock)
     assign(*statement.targets[0], value, scope);
   else
-    write(to_str(rt_, value));
+    write_text(value);
   return flow;
 }
 
@@ -207,7 +212,7 @@ void Interpreter::run_call_block(const Stmt& statement, const ScopePtr& scope) {
   Args args = eval_arguments(*call.arguments, scope);
   args.named.emplace_back("caller", rt_.object(std::move(caller)));
   rt_.line = statement.line;
-  write(to_str(rt_, call_value(rt_, callee, args)));
+  write_text(call_value(rt_, callee, args));
 }
 
 void Interpreter::assign(const Expr& target, const Value& value, const ScopePtr& scope) {

@@ -88,6 +88,7 @@ class Interpreter {
   void assign(const Expr& target, const Value& value, const ScopePtr& scope);
   Value filter_chain(const Expr* filter, const Value& input, const ScopePtr& scope);
   void write(std::string_view text);
+  void write_text(const Value& value);
   template <class Body>
   std::string capture(const Body& body);
 

@@ -54,6 +54,7 @@ Value test_sameas(Runtime& rt, const Value& self, Args& args) {
 }
 Value test_known(Runtime& rt, const Value& self, Args& args, Function (*find)(std::string_view)) {
   const Bound bound(rt, "this test", args, {});
+  hash(rt, self);  // a list is an error, as in Python
   return Value::boolean(self.is_string() && find(self.str()) != nullptr);
 }
 

@@ -118,7 +118,7 @@ Value tojson_filter(Runtime& rt, const Value& self, Args& args) {
       rt.check_length(width);
       dumper.indent = std::string(size_t(width), ' ');
     }
-    dumper.item_separator = ",";
+    dumper.item_separator.assign(1, ',');
   }
   if (bound.has_value(2)) {
     const std::vector<Value> pair = to_vector(rt, bound[2]);

@@ -142,7 +142,9 @@ CustomObject* custom(const Value& value) {
 }
 
 std::string CustomObject::repr(Runtime&) const {
-  return "<" + std::string(type_name()) + " object>";
+  std::string out(1, '<');
+  out += type_name();
+  return out += " object>";
 }
 Value CustomObject::call(Runtime&, Args&) {
   fail("'", type_name(), "' object is not callable");
@@ -253,7 +255,9 @@ bool DictView::equals(Runtime& rt, const CustomObject& other) const {
 std::string Namespace::repr(Runtime& rt) const {
   if (printing) return "<Namespace {...}>";
   printing = true;
-  std::string out = "<Namespace " + to_repr(rt, Value::of(Type::kDict, attributes)) + ">";
+  std::string out = "<Namespace ";
+  out += to_repr(rt, Value::of(Type::kDict, attributes));
+  out += '>';
   printing = false;
   return out;
 }
@@ -479,7 +483,9 @@ void append_repr(Runtime& rt, const Value& value, std::string& out) {
       out += float_repr(value.as_float());
       return;
     case Type::kString:
-      out += value.is_safe() ? "Markup(" + string_repr(value.str()) + ")" : string_repr(value.str());
+      if (value.is_safe()) out += "Markup(";
+      out += string_repr(value.str());
+      if (value.is_safe()) out += ')';
       return;
     case Type::kObject:
       out += custom(value)->repr(rt);

@@ -88,7 +88,7 @@ TEST(GgufPythonFixture, EveryTensorType) {
   std::map<std::string, uint32_t> sums;
   std::ifstream stream(DW_TEST_DATA "/gguf/python_all_types.crc32");
   for (std::string name, sum; stream >> name >> sum;) sums[name] = uint32_t(std::stoul(sum, nullptr, 16));
-  EXPECT_EQ(sums.size(), quant::all_types().size());
+  EXPECT_EQ(sums.size(), quant::all_types().size() - 1);  // all but Q8_1: see the script
   ASSERT_EQ(file->tensors().size(), sums.size());
   for (const TensorInfo& tensor : file->tensors()) {
     const quant::TypeInfo& info = quant::type_info(tensor.type);

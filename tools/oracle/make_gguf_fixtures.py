@@ -45,8 +45,9 @@ def write_all_types(path):
     w.add_custom_alignment(64)
     fill_metadata(w)
     rng = np.random.default_rng(1)
-    for i, kind in enumerate(T):
-        if kind.name in ("TQ1_0", "TQ2_0", "NVFP4", "Q1_0"):  # not types of this engine
+    for kind in T:
+        # Not types of this engine; and Q8_1, of which the package has an outdated block size (40 for 36).
+        if kind.name in ("TQ1_0", "TQ2_0", "NVFP4", "Q1_0", "Q8_1"):
             continue
         block, size = gguf.GGML_QUANT_SIZES[kind]
         data = rng.integers(0, 256, size=(2, 3, size), dtype=np.uint8)  # [2, 3 rows, 1 block]

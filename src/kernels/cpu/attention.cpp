@@ -117,7 +117,7 @@ void attention(const Context& context, const ops::Attention& op) {
   const std::vector<Cut> cuts = cut_spans(op, partial_floats);
   const int64_t rope_floats = (op.tokens * op.rope_dims + 15) / 16 * 16;
   const int64_t scratch_floats = attention_scratch_floats(op);
-  Scratch scratch(rope_floats + partial_floats + scratch_floats * pool.thread_count());
+  Scratch scratch(context.arena, rope_floats + partial_floats + scratch_floats * pool.thread_count());
   float* const rope = scratch.data();
   float* const partials = rope + rope_floats;
   float* const working = partials + partial_floats;

@@ -81,6 +81,10 @@ DW_INLINE void store_cache_row(ops::KvType type, const float* x, int64_t dim, st
     }
     return;
   }
+  if (type == ops::KvType::kF32) {
+    for (int64_t i = 0; i < dim; i += V::kWidth) V::store(reinterpret_cast<float*>(row) + i, V::load(x + i));
+    return;
+  }
   Q8Block* block = reinterpret_cast<Q8Block*>(row);
   for (int64_t i = 0; i < dim; i += 32, ++block) {
     auto largest = V::zero();
@@ -106,6 +110,13 @@ DW_INLINE void load_cache_row(ops::KvType type, const std::byte* row, int64_t di
     }
     return;
   }
+  if (type == ops::KvType::kF32) {
+    const float* x = reinterpret_cast<const float*>(row);
+    for (int64_t i = 0; i < dim; i += 32, out += block_stride) {
+      for (int64_t j = 0; j < 32; j += V::kWidth) V::store(out + j, V::load(x + i + j));
+    }
+    return;
+  }
   const Q8Block* block = reinterpret_cast<const Q8Block*>(row);
   for (int64_t i = 0; i < dim; i += 32, ++block, out += block_stride) {
     const auto scale = V::set(V::from_half(block->scale));
@@ -116,7 +127,7 @@ DW_INLINE void load_cache_row(ops::KvType type, const std::byte* row, int64_t di
 
 // Bytes of a cached row (ops::kv_row_bytes, which this file may not call: see simd.h).
 DW_INLINE int64_t cache_row_bytes(ops::KvType type, int64_t dim) {
-  return type == ops::KvType::kF16 ? 2 * dim : dim / 32 * 34;
+  return type == ops::KvType::kF16 ? 2 * dim : type == ops::KvType::kF32 ? 4 * dim : dim / 32 * 34;
 }
 DW_INLINE std::byte* cache_row(const ops::Attention& op, const ops::Span& span, std::byte* cache, int64_t dim,
                                int64_t position, int64_t kv_head) {

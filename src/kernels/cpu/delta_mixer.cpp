@@ -42,7 +42,7 @@ void delta_mixer(const Context& context, const ops::DeltaMixer& op) {
   const int64_t tasks_per_span = op.k_heads * pieces;
   const int64_t block = std::max<int64_t>(op.chunk, kRecurrentBlock);
   const int64_t scratch_floats = delta_scratch_floats(op, block, per_task);
-  Scratch scratch(scratch_floats * threads);
+  Scratch scratch(context.arena, scratch_floats * threads);
   const int64_t slot_conv = (op.conv_taps - 1) * op.channels();
   const int64_t slot_state = int64_t(op.v_heads) * op.k_dim * op.v_dim;
   const auto make_task = [&](int64_t index, int thread) {

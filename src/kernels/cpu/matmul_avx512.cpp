@@ -135,6 +135,7 @@ DotFn dot_of(const Format& format) {
 TypeKernels avx512_kernels(quant::Type type) {
   TypeKernels kernels;
   kernels.unpack = find_unpacker<Simd512>(type);
+  kernels.gemv = avx512_gemv(type);
   kernels.max_tokens = 8;
   const Format format = format_of(type);
   kernels.dot[1] = dot_of<1>(format);

@@ -106,11 +106,17 @@ using UnpackFn = void (*)(const std::byte* rows, int64_t stride, int blocks, Pan
 // sums[t * 16 + row] += the unit's part, for t < the kernel's token count; units of the tokens are adjacent.
 using DotFn = void (*)(const Panel& panel, const TokenUnit* tokens, int blocks, float* sums);
 
+// sums[row] = the whole product of a tile with one token (units one after the other). `next`: the tile
+// that will be read after this one, or this one. Gives the bits that unpack and dot give.
+using GemvFn = void (*)(const std::byte* rows, int64_t stride, int64_t columns, const TokenUnit* token,
+                        const std::byte* next, float* sums);
+
 inline constexpr int kMaxTokenTile = 8;
 struct TypeKernels {
   UnpackFn unpack = nullptr;
   DotFn dot[kMaxTokenTile + 1] = {};  // [tokens]
   int max_tokens = 1;                 // dot[1 .. max_tokens] exist
+  GemvFn gemv = nullptr;              // optional
 };
 
 // Portable unpackers (matmul_unpack.cpp).
@@ -120,6 +126,7 @@ UnpackFn portable_unpacker(quant::Type type);
 TypeKernels portable_kernels(quant::Type type);
 TypeKernels avx2_kernels(quant::Type type);
 TypeKernels avx512_kernels(quant::Type type);
+GemvFn avx512_gemv(quant::Type type);
 
 // F32, F16, BF16: rows [row_begin, row_end) of the call.
 void float_rows_portable(const MatmulCall& call, int64_t row_begin, int64_t row_end);

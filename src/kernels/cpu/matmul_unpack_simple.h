@@ -1,20 +1,44 @@
 // Unpackers of the types of 32-column blocks, for S = Simd512 or Simd256 (lane = row; see quant/blocks.h for
-// the layouts). `lane` is the panel row of the first lane. Included by the files of one instruction set each;
-// internal linkage.
+// the layouts). What they unpack goes to a sink, which stores it in a panel or multiplies it at once:
+//   quants(column4, v)   u8 quants of columns 4 column4 .. + 3 of each row
+//   scale(group, v)      integer scales, after all quants (kSuper)
+//   min(group, v)        mins, groups in rising order
+//   d(block, v), dmin(v) float scales; d after the quants of its block
+// Included by the files of one instruction set each; internal linkage.
 #pragma once
+
+#include <utility>
 
 #include "kernels/cpu/matmul_panel.h"
 #include "quant/blocks.h"
 #include "quant/iq_tables.h"
 
+#define DW_INLINE [[gnu::always_inline]] inline
+#define DW_INLINE_LAMBDA __attribute__((always_inline))
+
 namespace dw::cpu {
 namespace {
+
+// body(0), body(1), ... with compile-time indices.
+template <int kCount, class Body>
+DW_INLINE void unrolled(const Body& body) {
+  [&]<int... i>(std::integer_sequence<int, i...>) DW_INLINE_LAMBDA {
+    (body(std::integral_constant<int, i>{}), ...);
+  }
+  (std::make_integer_sequence<int, kCount>{});
+}
 
 template <class S>
 struct Rows {
   const std::byte* data;
   int64_t stride;
   Rows at(int64_t offset) const { return {data + offset, stride}; }
+  // Stops the compiler from keeping the address of every row in a register across a loop.
+  Rows opaque() const {
+    const std::byte* address = data;
+    asm("" : "+r"(address));
+    return {address, stride};
+  }
   void columns4(typename S::Int* out) const { S::load_columns4(data, stride, out); }
   void columns(typename S::Int* out) const { S::load_columns(data, stride, out); }
   typename S::Int column() const { return S::load_column(data, stride); }
@@ -22,118 +46,132 @@ struct Rows {
   typename S::Int column8() const { return S::load_column8(data, stride); }
 };
 
+// Stores into rows lane .. lane + S::kLanes - 1 of a panel.
 template <class S>
-void unpack_q8_0(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  const auto flip = S::set8(0x80);
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockQ8_0)));
-    S::store(panel.d[b] + lane, S::half_to_float(block.column16()));
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
+struct PanelSink {
+  using Int = typename S::Int;
+  using Float = typename S::Float;
+  static constexpr bool kMultipliesQ2K = true;  // Q2_K quants arrive times their scales
+  Panel& panel;
+  int lane;
+  DW_INLINE void quants(int column4, Int v) const { S::store(panel.quants[column4][lane], v); }
+  DW_INLINE void scale(int group, Int v) const { S::store(panel.scales[group] + lane, v); }
+  DW_INLINE void min(int group, Float v) const { S::store(panel.mins[group] + lane, v); }
+  DW_INLINE void d(int block, Float v) const { S::store(panel.d[block] + lane, v); }
+  DW_INLINE void dmin(Float v) const { S::store(panel.dmin + lane, v); }
+};
+
+// Each of the following unpacks block b, whose rows begin at `block`.
+struct UnpackQ8_0 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    const auto flip = S::set8(0x80);
+    unrolled<2>([&](auto half) DW_INLINE_LAMBDA {
       typename S::Int dwords[4];
       block.at(2 + 16 * half).columns4(dwords);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i)
-        S::store(panel.quants[8 * b + 4 * half + i][lane], S::xor_bits(dwords[i], flip));
-    }
+      unrolled<4>([&](auto i)
+                      DW_INLINE_LAMBDA { sink.quants(8 * b + 4 * half + i, S::xor_bits(dwords[i], flip)); });
+    });
+    sink.d(b, S::half_to_float(block.column16()));
   }
-}
+};
 
-// The 16 bytes of nibbles of block b: elements i and 16 + i; each nibble passes through `map`.
-template <class S, class Map>
-[[gnu::always_inline]] inline void unpack_nibbles(Rows<S> nibbles, int b, int lane, Panel& panel,
-                                                  const Map& map) {
+// 16 bytes of nibbles, elements i and 16 + i of block b; each nibble passes through `map`.
+template <class S, class Sink, class Map>
+DW_INLINE void unpack_nibbles(Rows<S> nibbles, int b, Sink& sink, const Map& map) {
   const auto mask = S::set8(15);
   typename S::Int dwords[4];
   nibbles.columns4(dwords);
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    S::store(panel.quants[8 * b + i][lane], map(S::and_bits(dwords[i], mask)));
-    S::store(panel.quants[8 * b + 4 + i][lane], map(S::and_bits(S::template right<4>(dwords[i]), mask)));
-  }
+  unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
+    sink.quants(8 * b + i, map(S::and_bits(dwords[i], mask)));
+    sink.quants(8 * b + 4 + i, map(S::and_bits(S::template right<4>(dwords[i]), mask)));
+  });
 }
+
+struct UnpackQ4_0 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    unpack_nibbles(block.at(2), b, sink, [](auto nibbles) DW_INLINE_LAMBDA { return nibbles; });
+    sink.d(b, S::half_to_float(block.column16()));
+  }
+};
+
+template <class S, class Sink>
+DW_INLINE void unpack_d_and_min(Rows<S> block, int b, Sink& sink) {
+  const auto scales = block.column();
+  sink.min(b, S::half_to_float(S::template right<16>(scales)));
+  sink.d(b, S::half_to_float(scales));
+}
+
+struct UnpackQ4_1 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    unpack_nibbles(block.at(4), b, sink, [](auto nibbles) DW_INLINE_LAMBDA { return nibbles; });
+    unpack_d_and_min(block, b, sink);
+  }
+};
+
+// 4 bytes of fifth bits, then 16 of nibbles.
+template <class S, class Sink>
+DW_INLINE void unpack_five_bits(Rows<S> from, int b, Sink& sink) {
+  const auto mask = S::set8(15);
+  const auto fifth = from.column();
+  typename S::Int dwords[4];
+  from.at(4).columns4(dwords);
+  unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
+    sink.quants(8 * b + i, S::and_or(dwords[i], mask, S::template spread_nibble<i>(fifth)));
+    sink.quants(8 * b + 4 + i,
+                S::and_or(S::template right<4>(dwords[i]), mask, S::template spread_nibble<4 + i>(fifth)));
+  });
+}
+
+struct UnpackQ5_0 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    unpack_five_bits(block.at(2), b, sink);
+    sink.d(b, S::half_to_float(block.column16()));
+  }
+};
+
+struct UnpackQ5_1 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    unpack_five_bits(block.at(4), b, sink);
+    unpack_d_and_min(block, b, sink);
+  }
+};
 
 template <class S>
-void unpack_q4_0(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockQ4_0)));
-    S::store(panel.d[b] + lane, S::half_to_float(block.column16()));
-    unpack_nibbles<S>(block.at(2), b, lane, panel, [](auto nibbles) { return nibbles; });
-  }
+DW_INLINE typename S::Int iq4_table() {
+  return S::xor_bits(S::table16(quant::kIq4NlValues.data()), S::set8(0x80));  // + 128
 }
 
-template <class S>
-void unpack_q4_1(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockQ4_1)));
-    const auto scales = block.column();
-    S::store(panel.d[b] + lane, S::half_to_float(scales));
-    S::store(panel.mins[b] + lane, S::half_to_float(S::template right<16>(scales)));
-    unpack_nibbles<S>(block.at(4), b, lane, panel, [](auto nibbles) { return nibbles; });
+struct UnpackIQ4_NL {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    const auto table = iq4_table<S>();
+    unpack_nibbles(block.at(2), b, sink,
+                   [&](auto nibbles) DW_INLINE_LAMBDA { return S::lookup(table, nibbles); });
+    sink.d(b, S::half_to_float(block.column16()));
   }
-}
+};
 
-template <class S, int i = 0>
-[[gnu::always_inline]] inline void unpack_five_bits(const typename S::Int (&dwords)[4], typename S::Int fifth,
-                                                    int b, int lane, Panel& panel) {
-  if constexpr (i < 4) {
-    const auto mask = S::set8(15);
-    S::store(panel.quants[8 * b + i][lane], S::and_or(dwords[i], mask, S::template spread_nibble<i>(fifth)));
-    S::store(panel.quants[8 * b + 4 + i][lane],
-             S::and_or(S::template right<4>(dwords[i]), mask, S::template spread_nibble<4 + i>(fifth)));
-    unpack_five_bits<S, i + 1>(dwords, fifth, b, lane, panel);
-  }
-}
-
-template <class S>
-void unpack_q5_0(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockQ5_0)));
-    S::store(panel.d[b] + lane, S::half_to_float(block.column16()));
-    typename S::Int dwords[4];
-    block.at(6).columns4(dwords);
-    unpack_five_bits<S>(dwords, block.at(2).column(), b, lane, panel);
-  }
-}
-
-template <class S>
-void unpack_q5_1(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockQ5_1)));
-    const auto scales = block.column();
-    S::store(panel.d[b] + lane, S::half_to_float(scales));
-    S::store(panel.mins[b] + lane, S::half_to_float(S::template right<16>(scales)));
-    typename S::Int dwords[4];
-    block.at(8).columns4(dwords);
-    unpack_five_bits<S>(dwords, block.at(4).column(), b, lane, panel);
-  }
-}
-
-template <class S>
-void unpack_iq4_nl(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  const auto table = S::xor_bits(S::table16(quant::kIq4NlValues.data()), S::set8(0x80));  // + 128
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockIQ4_NL)));
-    S::store(panel.d[b] + lane, S::half_to_float(block.column16()));
-    unpack_nibbles<S>(block.at(2), b, lane, panel, [&](auto nibbles) { return S::lookup(table, nibbles); });
-  }
-}
-
+// The values, doubled, + 12.
 inline constexpr int8_t kMxfp4Quants[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
-template <class S>
-void unpack_mxfp4(Rows<S> rows, int blocks, int lane, Panel& panel) {
-  const auto table = S::table16(kMxfp4Quants);  // the values, doubled, + 12
-  for (int b = 0; b < blocks; ++b) {
-    const auto block = rows.at(b * int64_t(sizeof(quant::BlockMXFP4)));
+struct UnpackMXFP4 {
+  template <class S, class Sink>
+  DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
+    const auto table = S::table16(kMxfp4Quants);
+    unpack_nibbles(block.at(1), b, sink,
+                   [&](auto nibbles) DW_INLINE_LAMBDA { return S::lookup(table, nibbles); });
     // 2^(e - 128): subnormal for e < 2
     const auto e = block.column8();
     const auto tiny = S::at_least(e, S::set32(1), S::set32(0x00400000), S::set32(0x00200000));
     const auto normal = S::template left<23>(S::add32(e, S::set32(0xffffffff)));
-    S::store(panel.d[b] + lane, S::as_float(S::at_least(e, S::set32(2), normal, tiny)));
-    unpack_nibbles<S>(block.at(1), b, lane, panel, [&](auto nibbles) { return S::lookup(table, nibbles); });
+    sink.d(b, S::as_float(S::at_least(e, S::set32(2), normal, tiny)));
   }
-}
+};
 
 }  // namespace
 }  // namespace dw::cpu

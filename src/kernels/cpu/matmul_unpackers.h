@@ -8,62 +8,87 @@
 namespace dw::cpu {
 namespace {
 
-// All 16 rows, kLanes at a time.
-template <class S, void (*kUnpack)(Rows<S>, int, int, Panel&)>
-void unpack_tile(const std::byte* rows, int64_t stride, int blocks, Panel& panel) {
-  for (int lane = 0; lane < kRowTile; lane += S::kLanes)
-    kUnpack({rows + lane * stride, stride}, blocks, lane, panel);
+// A type with its unpacker and the bytes of a block.
+template <quant::Type kTypeValue, class UnpackBlock, class Block>
+struct Unpacker {
+  static constexpr quant::Type kType = kTypeValue;
+  static constexpr int kBlockBytes = int(sizeof(Block));
+  using Unpack = UnpackBlock;
+  static constexpr bool kGrid = format_of(kType).scaling == Scaling::kSuper &&
+                                (format_of(kType).offset == 16 || format_of(kType).offset == 64);
+
+  template <class S>
+  static void tile(const std::byte* rows, int64_t stride, int blocks, Panel& panel) {
+    for (int lane = 0; lane < kRowTile; lane += S::kLanes) {
+      PanelSink<S> sink{panel, lane};
+      const Rows<S> from{rows + lane * stride, stride};
+      if constexpr (format_of(kType).scaling == Scaling::kSuper) {
+        Unpack::block(from, 0, sink);
+      } else {
+        for (int b = 0; b < blocks; ++b) Unpack::block(from.at(b * kBlockBytes).opaque(), b, sink);
+      }
+    }
+  }
+};
+
+// visit(Unpacker<...>{}) for the type; nothing for types without quants.
+template <class Visitor>
+void visit_unpacker(quant::Type type, const Visitor& visit) {
+  using namespace quant;
+  using enum quant::Type;
+  switch (type) {
+    case Q8_0:
+      return visit(Unpacker<Q8_0, UnpackQ8_0, BlockQ8_0>{});
+    case Q4_0:
+      return visit(Unpacker<Q4_0, UnpackQ4_0, BlockQ4_0>{});
+    case Q4_1:
+      return visit(Unpacker<Q4_1, UnpackQ4_1, BlockQ4_1>{});
+    case Q5_0:
+      return visit(Unpacker<Q5_0, UnpackQ5_0, BlockQ5_0>{});
+    case Q5_1:
+      return visit(Unpacker<Q5_1, UnpackQ5_1, BlockQ5_1>{});
+    case IQ4_NL:
+      return visit(Unpacker<IQ4_NL, UnpackIQ4_NL, BlockIQ4_NL>{});
+    case MXFP4:
+      return visit(Unpacker<MXFP4, UnpackMXFP4, BlockMXFP4>{});
+    case Q2_K:
+      return visit(Unpacker<Q2_K, UnpackQ2_K, BlockQ2_K>{});
+    case Q3_K:
+      return visit(Unpacker<Q3_K, UnpackQ3_K, BlockQ3_K>{});
+    case Q4_K:
+      return visit(Unpacker<Q4_K, UnpackQ4_K, BlockQ4_K>{});
+    case Q5_K:
+      return visit(Unpacker<Q5_K, UnpackQ5_K, BlockQ5_K>{});
+    case Q6_K:
+      return visit(Unpacker<Q6_K, UnpackQ6_K, BlockQ6_K>{});
+    case Q8_K:
+      return visit(Unpacker<Q8_K, UnpackQ8_K, BlockQ8_K>{});
+    case IQ4_XS:
+      return visit(Unpacker<IQ4_XS, UnpackIQ4_XS, BlockIQ4_XS>{});
+    case IQ2_XXS:
+      return visit(Unpacker<IQ2_XXS, UnpackIQ2_XXS, BlockIQ2_XXS>{});
+    case IQ2_XS:
+      return visit(Unpacker<IQ2_XS, UnpackIQ2_XS, BlockIQ2_XS>{});
+    case IQ2_S:
+      return visit(Unpacker<IQ2_S, UnpackIQ2_S, BlockIQ2_S>{});
+    case IQ3_XXS:
+      return visit(Unpacker<IQ3_XXS, UnpackIQ3_XXS, BlockIQ3_XXS>{});
+    case IQ3_S:
+      return visit(Unpacker<IQ3_S, UnpackIQ3_S, BlockIQ3_S>{});
+    case IQ1_S:
+      return visit(Unpacker<IQ1_S, UnpackIQ1_S, BlockIQ1_S>{});
+    case IQ1_M:
+      return visit(Unpacker<IQ1_M, UnpackIQ1_M, BlockIQ1_M>{});
+    default:
+      return;
+  }
 }
 
 template <class S>
 UnpackFn find_unpacker(quant::Type type) {
-  using enum quant::Type;
-  switch (type) {
-    case Q8_0:
-      return unpack_tile<S, unpack_q8_0<S>>;
-    case Q4_0:
-      return unpack_tile<S, unpack_q4_0<S>>;
-    case Q4_1:
-      return unpack_tile<S, unpack_q4_1<S>>;
-    case Q5_0:
-      return unpack_tile<S, unpack_q5_0<S>>;
-    case Q5_1:
-      return unpack_tile<S, unpack_q5_1<S>>;
-    case IQ4_NL:
-      return unpack_tile<S, unpack_iq4_nl<S>>;
-    case MXFP4:
-      return unpack_tile<S, unpack_mxfp4<S>>;
-    case Q2_K:
-      return unpack_tile<S, unpack_q2_k<S>>;
-    case Q3_K:
-      return unpack_tile<S, unpack_q3_k<S>>;
-    case Q4_K:
-      return unpack_tile<S, unpack_q4_k<S>>;
-    case Q5_K:
-      return unpack_tile<S, unpack_q5_k<S>>;
-    case Q6_K:
-      return unpack_tile<S, unpack_q6_k<S>>;
-    case Q8_K:
-      return unpack_tile<S, unpack_q8_k<S>>;
-    case IQ4_XS:
-      return unpack_tile<S, unpack_iq4_xs<S>>;
-    case IQ2_XXS:
-      return unpack_tile<S, unpack_iq2_xxs<S>>;
-    case IQ2_XS:
-      return unpack_tile<S, unpack_iq2_xs<S>>;
-    case IQ2_S:
-      return unpack_tile<S, unpack_iq2_s<S>>;
-    case IQ3_XXS:
-      return unpack_tile<S, unpack_iq3_xxs<S>>;
-    case IQ3_S:
-      return unpack_tile<S, unpack_iq3_s<S>>;
-    case IQ1_S:
-      return unpack_tile<S, unpack_iq1_s<S>>;
-    case IQ1_M:
-      return unpack_tile<S, unpack_iq1_m<S>>;
-    default:
-      return nullptr;
-  }
+  UnpackFn found = nullptr;
+  visit_unpacker(type, [&](auto unpacker) { found = decltype(unpacker)::template tile<S>; });
+  return found;
 }
 
 }  // namespace

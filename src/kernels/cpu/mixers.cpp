@@ -59,7 +59,7 @@ void route(const Context& context, const float* logits, int64_t tokens, int32_t 
   DW_CHECK(top_k >= 1 && top_k <= expert_count, "top_k must lie in [1, expert_count]");
   const MixerKernels& kernels = mixer_kernels(context.level);
   const int64_t work_floats = (expert_count + 31) / 32 * 32;
-  Scratch scratch(work_floats * context.pool->thread_count());
+  Scratch scratch(context.arena, work_floats * context.pool->thread_count());
   const int64_t tasks = (tokens + kRowsPerTask - 1) / kRowsPerTask;
   context.pool->parallel_for(tasks, [&](int64_t task, int thread) {
     const int64_t end = std::min(tokens, (task + 1) * kRowsPerTask);

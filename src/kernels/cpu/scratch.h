@@ -1,4 +1,5 @@
-// Uninitialised working memory of one op call, aligned to a cache line.
+// Uninitialised working memory of one op call, aligned to a cache line. A ScratchArena keeps the memory from
+// call to call, so that an op neither asks the system for pages nor gives them back.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +7,17 @@
 
 namespace dw::cpu {
 
-class Scratch {
+class ScratchArena {
  public:
-  explicit Scratch(int64_t floats)
-      : memory_(std::make_unique_for_overwrite<Line[]>(size_t((floats + kLineFloats - 1) / kLineFloats))) {}
-  float* data() { return memory_[0].values; }
+  // Room for `floats` floats; what an earlier call returned is gone.
+  float* take(int64_t floats) {
+    const int64_t lines = (floats + kLineFloats - 1) / kLineFloats;
+    if (lines > lines_) {
+      memory_ = std::make_unique_for_overwrite<Line[]>(size_t(lines));
+      lines_ = lines;
+    }
+    return memory_ == nullptr ? nullptr : memory_[0].values;
+  }
 
  private:
   static constexpr int64_t kLineFloats = 16;
@@ -18,6 +25,18 @@ class Scratch {
     float values[kLineFloats];
   };
   std::unique_ptr<Line[]> memory_;
+  int64_t lines_ = 0;
+};
+
+// The memory of one call: from the arena, or its own when there is none.
+class Scratch {
+ public:
+  Scratch(ScratchArena* arena, int64_t floats) : data_((arena != nullptr ? *arena : own_).take(floats)) {}
+  float* data() { return data_; }
+
+ private:
+  ScratchArena own_;
+  float* data_;
 };
 
 }  // namespace dw::cpu

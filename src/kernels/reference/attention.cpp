@@ -51,6 +51,10 @@ void store(ops::KvType type, const float* values, int64_t dim, std::byte* row) {
     for (int64_t i = 0; i < dim / 32; ++i) store_q8_block(values + 32 * i, row + 34 * i);
     return;
   }
+  if (type == ops::KvType::kF32) {
+    std::memcpy(row, values, size_t(dim) * sizeof(float));
+    return;
+  }
   for (int64_t i = 0; i < dim; ++i) {
     const uint16_t half = float_to_half(values[i]);
     std::memcpy(row + 2 * i, &half, 2);
@@ -61,6 +65,8 @@ std::vector<float> load(ops::KvType type, const std::byte* row, int64_t dim) {
   std::vector<float> values(static_cast<size_t>(dim));
   if (type == ops::KvType::kQ8_0) {
     quant::type_info(quant::Type::Q8_0).dequantize(row, values.data(), dim);
+  } else if (type == ops::KvType::kF32) {
+    std::memcpy(values.data(), row, size_t(dim) * sizeof(float));
   } else {
     for (int64_t i = 0; i < dim; ++i)
       values[size_t(i)] = half_to_float(load_unaligned<uint16_t>(row + 2 * i));
@@ -109,7 +115,7 @@ std::vector<double> attend(const ops::Attention& op, const ops::Span& span, int6
 void attention(const ops::Attention& op) {
   DW_CHECK(op.kv_heads > 0 && op.heads % op.kv_heads == 0, "query heads must be a multiple of KV heads");
   DW_CHECK(op.key_dim == op.value_dim, "the gate is as wide as the query: key_dim must equal value_dim");
-  DW_CHECK(op.kv_type == ops::KvType::kF16 || op.key_dim % 32 == 0, "a q8_0 cache needs a multiple of 32");
+  DW_CHECK(op.kv_type != ops::KvType::kQ8_0 || op.key_dim % 32 == 0, "a q8_0 cache needs a multiple of 32");
   const int64_t dim = op.key_dim;
   for (const ops::Span& span : op.spans) {
     write_cache(op, span);
