@@ -56,7 +56,7 @@ double least_seconds(bool cpu_time, const std::function<void()>& body, double bu
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) float fma_chain_avx512(int64_t rounds) {
   __m512 x[16];
-  for (auto& v : x) v = _mm512_set1_ps(1.0f);
+  for (int j = 0; j < 16; ++j) x[j] = _mm512_set1_ps(1.0f + float(j));
   const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
@@ -68,7 +68,7 @@ __attribute__((target("avx512f"))) float fma_chain_avx512(int64_t rounds) {
 }
 __attribute__((target("avx2,fma"))) float fma_chain_avx2(int64_t rounds) {
   __m256 x[12];
-  for (auto& v : x) v = _mm256_set1_ps(1.0f);
+  for (int j = 0; j < 12; ++j) x[j] = _mm256_set1_ps(1.0f + float(j));
   const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
@@ -100,14 +100,16 @@ double measure_flops(ThreadPool& pool, CpuLevel level, bool cpu_time) {
 #endif
       typedef float Four __attribute__((vector_size(16)));
       Four x[12];
-      for (auto& v : x) v = Four{1, 1, 1, 1};
+      for (int j = 0; j < 12; ++j) x[j] = Four{1, 2, 3, float(j)};
+      // Not known to the compiler, or it would compute the loop itself.
+      for (auto& v : x) asm volatile("" : "+m"(v));
       const Four a = {0.999f, 0.999f, 0.999f, 0.999f}, b = {1e-3f, 1e-3f, 1e-3f, 1e-3f};
       for (int64_t i = 0; i < kRounds; ++i) {
 #pragma GCC unroll 12
         for (int j = 0; j < 12; ++j) x[j] = x[j] * a + b;
       }
       float sum = 0;
-      for (auto& v : x) sum += v[0];
+      for (auto& v : x) sum += v[0] + v[1] + v[2] + v[3];
       sink = sum;
     });
   };

@@ -150,39 +150,55 @@ DW_INLINE void gated_norm(const DeltaTask& task, int64_t v_head, int64_t t, cons
 
 // One token of one head. S is read once for both products: with the new S, o = S^T q
 // = e^g S^T q + (k . q) d; then it is updated while it is still in the cache.
+template <class V, int kVectors>
+DW_INLINE void delta_step_columns(float* s, int64_t k_dim, int64_t v_dim, const float* q, const float* k,
+                                  float kq, const float* v, float beta, float decay, const float* ahead,
+                                  float* o) {
+  using Reg = typename V::Reg;
+  const Reg fade = V::set(decay);
+  Reg sk[kVectors], sq[kVectors];
+#pragma GCC unroll 8
+  for (int j = 0; j < kVectors; ++j) sk[j] = sq[j] = V::zero();
+  for (int64_t i = 0; i < k_dim; ++i) {
+    const Reg ki = V::set(k[i]), qi = V::set(q[i]);
+#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; ++j) {
+      const Reg x = V::load(s + i * v_dim + j * V::kWidth);
+      sk[j] = V::fma(ki, x, sk[j]);
+      sq[j] = V::fma(qi, x, sq[j]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < kVectors; ++j) {
+    const Reg d = V::mul(V::set(beta), V::sub(V::load(v + j * V::kWidth), V::mul(fade, sk[j])));
+    V::store(o + j * V::kWidth, V::fma(V::set(kq), d, V::mul(fade, sq[j])));
+    sk[j] = d;
+  }
+  for (int64_t i = 0; i < k_dim; ++i) {
+    const Reg ki = V::set(k[i]);
+#pragma GCC unroll 8
+    for (int j = 0; j < kVectors; ++j) {
+      float* x = s + i * v_dim + j * V::kWidth;
+      V::store(x, V::fma(ki, sk[j], V::mul(fade, V::load(x))));
+      if (j * V::kWidth % 16 == 0) __builtin_prefetch(ahead + i * v_dim + j * V::kWidth, 1, 2);
+    }
+  }
+}
+
+// ahead: the state that will be read next (any readable address when there is none).
 template <class V>
 inline void delta_step(float* state, int64_t k_dim, int64_t v_dim, const float* q, const float* k,
-                       const float* v, float beta, float decay, float* o) {
-  using Reg = typename V::Reg;
-  constexpr int kVectors = 32 / V::kWidth < 4 ? 32 / V::kWidth : 4;
-  const Reg kq = V::set(sum_of_products<V>(k, q, k_dim)), fade = V::set(decay), step = V::set(beta);
-  for (int64_t column = 0; column < v_dim; column += kVectors * V::kWidth) {
-    Reg sk[kVectors], sq[kVectors];
-    for (int j = 0; j < kVectors; ++j) sk[j] = sq[j] = V::zero();
-    float* s = state + column;
-    for (int64_t i = 0; i < k_dim; ++i) {
-      const Reg ki = V::set(k[i]), qi = V::set(q[i]);
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) {
-        const Reg x = V::load(s + i * v_dim + j * V::kWidth);
-        sk[j] = V::fma(ki, x, sk[j]);
-        sq[j] = V::fma(qi, x, sq[j]);
-      }
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) {
-      const Reg d = V::mul(step, V::sub(V::load(v + column + j * V::kWidth), V::mul(fade, sk[j])));
-      V::store(o + column + j * V::kWidth, V::fma(kq, d, V::mul(fade, sq[j])));
-      sk[j] = d;
-    }
-    for (int64_t i = 0; i < k_dim; ++i) {
-      const Reg ki = V::set(k[i]);
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) {
-        float* x = s + i * v_dim + j * V::kWidth;
-        V::store(x, V::fma(ki, sk[j], V::mul(fade, V::load(x))));
-      }
-    }
+                       const float* v, float beta, float decay, const float* ahead, float* o) {
+  constexpr int kVectors = V::kStateVectors;
+  const float kq = sum_of_products<V>(k, q, k_dim);
+  int64_t column = 0;
+  for (; column + kVectors * V::kWidth <= v_dim; column += kVectors * V::kWidth) {
+    delta_step_columns<V, kVectors>(state + column, k_dim, v_dim, q, k, kq, v + column, beta, decay,
+                                    ahead + column, o + column);
+  }
+  for (; column < v_dim; column += 2 * V::kWidth) {
+    delta_step_columns<V, 2>(state + column, k_dim, v_dim, q, k, kq, v + column, beta, decay, ahead + column,
+                             o + column);
   }
 }
 
@@ -200,13 +216,14 @@ inline void recurrent_block(const DeltaTask& task, const DeltaScratch& s, int64_
   const ops::DeltaMixer& op = *task.op;
   const int64_t v_head = task.k_head * (op.v_heads / op.k_heads) + head;
   float* state = task.state + v_head * op.k_dim * op.v_dim;
+  const float* ahead = head + 1 < task.v_end && n == 1 ? state + op.k_dim * op.v_dim : state;
   float beta[kRecurrentBlock];
   double g[kRecurrentBlock];
   gates(task, head, t, n, beta, g);
   for (int64_t i = 0; i < n; ++i) {
     gather_panels<V>(s.v + (head - task.v_begin) * padded * op.v_dim, padded, i, op.v_dim, s.row);
     delta_step<V>(state, op.k_dim, op.v_dim, s.q + i * op.k_dim, s.k + i * op.k_dim, s.row, beta[i],
-                  float(__builtin_exp(g[i])), s.row + op.v_dim);
+                  float(__builtin_exp(g[i])), ahead, s.row + op.v_dim);
     gated_norm<V>(task, v_head, t + i, s.row + op.v_dim);
   }
 }

@@ -10,9 +10,10 @@ namespace dw::cpu {
 struct VecAvx2 {
   using Reg = __m256;
   static constexpr int64_t kWidth = 8;
-  static constexpr int kTileRows = 4;     // of a register tile of the small GEMM
-  static constexpr int kTileVectors = 2;  // 8 accumulators of 16 registers
-  static constexpr int kSolveRows = 8;    // rows of a triangular solve kept in registers
+  static constexpr int kTileRows = 4;      // of a register tile of the small GEMM
+  static constexpr int kTileVectors = 2;   // 8 accumulators of 16 registers
+  static constexpr int kStateVectors = 4;  // columns of the recurrent state at once
+  static constexpr int kSolveRows = 8;     // rows of a triangular solve kept in registers
 
   static DW_INLINE Reg zero() { return _mm256_setzero_ps(); }
   static DW_INLINE Reg set(float x) { return _mm256_set1_ps(x); }

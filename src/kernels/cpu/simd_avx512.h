@@ -17,9 +17,10 @@ namespace dw::cpu {
 struct VecAvx512 {
   using Reg = __m512;
   static constexpr int64_t kWidth = 16;
-  static constexpr int kTileRows = 8;     // of a register tile of the small GEMM
-  static constexpr int kTileVectors = 2;  // 16 accumulators of 32 registers
-  static constexpr int kSolveRows = 16;   // rows of a triangular solve kept in registers
+  static constexpr int kTileRows = 8;      // of a register tile of the small GEMM
+  static constexpr int kTileVectors = 2;   // 16 accumulators of 32 registers
+  static constexpr int kStateVectors = 8;  // columns of the recurrent state at once
+  static constexpr int kSolveRows = 16;    // rows of a triangular solve kept in registers
 
   static DW_INLINE Reg zero() { return _mm512_setzero_ps(); }
   static DW_INLINE Reg set(float x) { return _mm512_set1_ps(x); }

@@ -13,9 +13,10 @@ struct VecPortable {
   typedef float Reg __attribute__((vector_size(16)));
   typedef int32_t Int __attribute__((vector_size(16)));
   static constexpr int64_t kWidth = 4;
-  static constexpr int kTileRows = 4;     // of a register tile of the small GEMM
-  static constexpr int kTileVectors = 2;  // 8 accumulators of 16 registers
-  static constexpr int kSolveRows = 8;    // rows of a triangular solve kept in registers
+  static constexpr int kTileRows = 4;      // of a register tile of the small GEMM
+  static constexpr int kTileVectors = 2;   // 8 accumulators of 16 registers
+  static constexpr int kStateVectors = 4;  // columns of the recurrent state at once
+  static constexpr int kSolveRows = 8;     // rows of a triangular solve kept in registers
 
   static DW_INLINE Reg zero() { return Reg{0, 0, 0, 0}; }
   static DW_INLINE Reg set(float x) { return Reg{x, x, x, x}; }
