@@ -80,22 +80,21 @@ TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);
   for (const std::string& name : devices()) {
-    if (name == "reference" && GetParam() == "strong_decay")
-      continue;  // slow; its delta rule has its own tests
     const std::unique_ptr<Device> device = make_device(name);
     ModelOptions recurrent;
     recurrent.delta_chunk = 0;
     const std::vector<float> expected =
         GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run();
+    // Kernels may sum a short span in another order than a long one; a last bit may then also move a key or
+    // value to the next f16. The delta rule itself agrees to 1e-10 (tests/kernels).
     for (int32_t piece : {1, 7, 64}) {
-      EXPECT_EQ(GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run(piece), expected)
-          << name << ", pieces of " << piece;
+      const std::vector<float> cut =
+          GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run(piece);
+      EXPECT_LE(nmse(cut, expected), name == "reference" ? 0 : kBound) << name << ", pieces of " << piece;
     }
     for (int32_t chunk : {16, 32, 64, 128}) {
       ModelOptions chunked;
       chunked.delta_chunk = chunk;
-      // The delta rule itself agrees to 1e-10 (tests/kernels); here a last bit may also move a key or value
-      // to the next f16.
       EXPECT_LE(nmse(GoldenRun(*device, path, golden_sequences(GetParam()), chunked).run(), expected), kBound)
           << name << ", chunks of " << chunk;
     }
@@ -104,7 +103,6 @@ TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
 
 TEST_P(Golden, BatchEqualsEachSequenceAloneBitForBit) {
   for (const std::string& name : devices()) {
-    if (name == "reference" && GetParam() == "strong_decay") continue;
     const std::unique_ptr<Device> device = make_device(name);
     const std::string path = golden_path(GetParam() + ".gguf");
     const std::vector<float> together = GoldenRun(*device, path, golden_sequences(GetParam())).run();
