@@ -82,8 +82,6 @@ TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);
   for (const std::string& name : devices()) {
-    if (name == "reference" && GetParam() == "strong_decay")
-      continue;  // slow; its delta rule has its own tests
     const std::unique_ptr<Device> device = make_device(name);
     ModelOptions recurrent;
     recurrent.delta_chunk = 0;
@@ -111,7 +109,6 @@ TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
 
 TEST_P(Golden, BatchEqualsEachSequenceAloneBitForBit) {
   for (const std::string& name : devices()) {
-    if (name == "reference" && GetParam() == "strong_decay") continue;
     const std::unique_ptr<Device> device = make_device(name);
     const std::string path = golden_path(GetParam() + ".gguf");
     const std::vector<float> together = GoldenRun(*device, path, golden_sequences(GetParam())).run();
