@@ -93,8 +93,7 @@ Expected<int32_t> resolve_context(const EngineOptions& options, const HyperParam
 
 MemoryRequest memory_request(const EngineOptions& options, int32_t context_tokens) {
   MemoryRequest request;
-  request.model.max_batch_tokens =
-      std::min(options.batch_tokens, std::max(context_tokens, options.max_sessions));
+  request.model.max_batch_tokens = std::min(options.batch_tokens, context_tokens) + options.max_sessions - 1;
   request.model.delta_chunk = options.delta_chunk;
   request.state.slots = options.max_sessions;
   request.state.page_tokens = kPageTokens;
@@ -346,17 +345,19 @@ bool Engine::grow_pages(Session& s, int64_t tokens) {
   return true;
 }
 
-// Single tokens of running generations first, then pieces of prompts, until the batch is full.
+// Single tokens of running generations first, then pieces of prompts. Where a prompt is cut depends on the
+// prompt alone (batch_tokens rows a piece): a piece that does not fit waits for the next batch. So each
+// sequence gets the bits it would get alone.
 Batch Engine::form_batch(std::vector<SessionId>& members) {
   Batch batch;
   const int64_t capacity = model_->options().max_batch_tokens;
+  const int64_t piece = capacity - (options_.max_sessions - 1);  // one always fits beside the single tokens
   for (const bool prompts : {false, true})
     for (const auto& pointer : sessions_) {
       if (pointer == nullptr || pointer->pending.empty() || pointer->is_prompt != prompts) continue;
       Session& s = *pointer;
-      const int64_t room = capacity - int64_t(batch.tokens.size());
-      const int64_t count = std::min<int64_t>(room, int64_t(s.pending.size()));
-      if (count <= 0) continue;
+      const int64_t count = std::min<int64_t>(piece, int64_t(s.pending.size()));
+      if (int64_t(batch.tokens.size()) + count > capacity) continue;
       DW_CHECK(grow_pages(s, int64_t(s.tokens.size()) + count), "every session has its pages set aside");
       const int32_t first = int32_t(batch.tokens.size());
       batch.spans.push_back({s.slot, first, int32_t(count), int32_t(s.tokens.size()), s.pages.data()});

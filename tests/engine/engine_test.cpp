@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <unistd.h>
 
 #include <filesystem>
@@ -122,14 +124,30 @@ TEST(Engine, SessionsInOneBatchAreBitForBitAsAlone) {
   }
 }
 
+// sum (a - b)^2 / sum b^2
+double nmse(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size()) return INFINITY;
+  double error = 0, power = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    power += double(b[i]) * b[i];
+  }
+  return error / power;
+}
+// Cutting a prompt elsewhere runs other attention code: with an fp32 cache and fp32 weights only rounding
+// differs.
+constexpr double kCutBound = 1e-10;
+
 TEST(Engine, TheSizeOfABatchDoesNotMatterTokenByToken) {
   auto options = base_options();
+  options.kv_type = ops::KvType::kF32;
   options.delta_chunk = 0;
   options.max_sessions = int32_t(kPrompts.size());
   const auto whole = all_logits(*make(options), kPrompts);
   for (const int32_t rows : {5, 16, 100}) {
     options.batch_tokens = rows;
-    EXPECT_EQ(all_logits(*make(options), kPrompts), whole) << rows << " rows";
+    const auto cut = all_logits(*make(options), kPrompts);
+    for (size_t i = 0; i < whole.size(); ++i) EXPECT_LE(nmse(cut[i], whole[i]), kCutBound) << rows << " rows";
   }
 }
 
@@ -173,6 +191,7 @@ TEST(Engine, ConcurrentGenerationsSayWhatTheySayAlone) {
 
 TEST(Engine, ALongerPromptKeepsWhatIsThere) {
   auto options = base_options();
+  options.kv_type = ops::KvType::kF32;
   options.delta_chunk = 0;
   options.max_sessions = 2;
   auto engine = make(options);
@@ -183,7 +202,7 @@ TEST(Engine, ALongerPromptKeepsWhatIsThere) {
   EXPECT_EQ(engine->times(a).reused_tokens, 40);
   EXPECT_EQ(engine->times(a).prompt_tokens, 30);
   EXPECT_EQ(engine->tokens(a), whole);
-  EXPECT_EQ(logits, logits_after(*engine, b, whole));
+  EXPECT_LE(nmse(logits, logits_after(*engine, b, whole)), kCutBound);
   EXPECT_EQ(engine->times(b).reused_tokens, 0);
 }
 
@@ -338,7 +357,7 @@ TEST(Engine, CancellingLeavesTheSessionUsable) {
   EXPECT_FALSE(engine->has_work());
   EXPECT_EQ(engine->tokens(id).size(), 16u);
   EXPECT_EQ(say(*engine, id, prompt, greedy(10)).tokens, whole.tokens);
-  EXPECT_EQ(engine->times(id).reused_tokens, 60);
+  EXPECT_EQ(engine->times(id).reused_tokens, 16);
 
   Said part;  // by the callback, in the middle of an answer
   ASSERT_TRUE(engine->set_prompt(id, prompt).has_value());

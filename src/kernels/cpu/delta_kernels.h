@@ -434,7 +434,7 @@ void delta_task(const DeltaTask& task) {
   const int64_t k_dim = op.k_dim, v_dim = op.v_dim, taps = op.conv_taps;
   const int64_t v_count = task.v_end - task.v_begin, ratio = op.v_heads / op.k_heads;
   // A few tokens are cheaper one by one; the choice depends on the span alone.
-  const bool chunked = op.chunk > 0 && task.row_count >= 8;
+  const bool chunked = op.chunk > 0 && task.row_count >= op.min_chunked_tokens;
   const int64_t block = chunked ? op.chunk : kRecurrentBlock;
   DeltaScratch s;
   lay_out(s, task.scratch, k_dim, v_dim, taps, block, v_count);
