@@ -53,7 +53,7 @@ Expected<void> check_fits(const MemoryPlan& plan, uint64_t free_bytes) {
   if (name == "weights")
     text += "leave out --no-mmap, so that the weights are read from the file as they are needed";
   else if (name == "KV cache")
-    text += "use a smaller context (-c), fewer sequences (-np) or --cache-type q8_0";
+    text += "use a smaller context (-c), fewer sequences (-np) or --cache-type-k q8_0";
   else if (name == "workspace")
     text += "use a smaller batch (-ub)";
   else

@@ -1,6 +1,7 @@
 #include "model/hparams.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 namespace dw {
@@ -150,7 +151,7 @@ Expected<HyperParameters> read_hyper_parameters(const gguf::File& file) {
   const int32_t blocks = reader.integer("block_count", 1, 1 << 16);
   h.mtp_layers = reader.integer("nextn_predict_layers", 0, 1, 0);
   h.hidden = reader.integer("embedding_length", 1, 1 << 20);
-  h.context_length = reader.integer("context_length", 1, int64_t(1) << 30);
+  h.context_length = reader.integer("context_length", 1, std::numeric_limits<int32_t>::max());
   h.norm_eps = reader.number("attention.layer_norm_rms_epsilon", 0, 1, 1e-6);
   if (reader.error()) return *reader.error();
   if (h.mtp_layers >= blocks)
