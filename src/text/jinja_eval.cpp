@@ -249,7 +249,7 @@ std::optional<Value> Macro::attribute(Runtime& rt, std::string_view name) {
   if (name != "arguments") return std::nullopt;
   std::vector<Value> names;
   for (const auto& parameter : signature->parameters) names.push_back(Value::text(parameter.second));
-  return rt.list(std::move(names));
+  return rt.tuple(std::move(names));
 }
 
 namespace {

@@ -121,11 +121,12 @@ Value filter_center(Runtime& rt, const Value& self, Args& args) {
 
 Value filter_truncate(Runtime& rt, const Value& self, Args& args) {
   const Bound bound(rt, "truncate", args, {"length", "killwords", "end", "leeway"});
-  const std::u32string text = decode_utf8(need_string(self, "truncate"));
   const std::u32string end = bound.has(2) ? decode_utf8(bound.str(2)) : U"...";
   const int64_t length = bound.integer(0, 255), leeway = bound.has_value(3) ? bound.integer(3, 5) : 5;
   if (length < int64_t(end.size()) || leeway < 0) fail("'truncate' got a length or leeway that is too small");
-  if (int64_t(text.size()) <= length || int64_t(text.size()) - length <= leeway) return self;
+  const int64_t size = length_of(rt, self);  // a short list passes too
+  if (size <= length || size - length <= leeway) return self;
+  const std::u32string text = decode_utf8(need_string(self, "truncate"));
   std::u32string kept = text.substr(0, size_t(length) - end.size());
   const size_t space = kept.rfind(' ');
   if (!bound.flag(1, false) && space != std::u32string::npos) kept.resize(space);

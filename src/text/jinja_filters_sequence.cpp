@@ -365,7 +365,6 @@ Value filter_slice(Runtime& rt, const Value& self, Args& args) {
 
 Value filter_attr(Runtime& rt, const Value& self, Args& args) {
   const Bound bound(rt, "attr", args, {"name"}, 1);
-  if (self.is_undefined()) return Value::undefined(self.undefined_message());
   if (auto found = python_attribute(rt, self, bound.str(0))) return std::move(*found);
   return Value::undefined(object_name(self) + " has no attribute '" + bound.str(0) + "'");
 }

@@ -29,22 +29,24 @@ Value copy(Runtime& rt, const Value& self, Args& args) {
   return rt.dict(std::move(dict));
 }
 
+// Of lists, tuples and ranges.
 Value list_count(Runtime& rt, const Value& self, Args& args) {
   const Bound bound(rt, "count", args, {"-value"}, 1);
   int64_t found = 0;
-  for (const Value& item : self.items()) found += same(item, bound[0]) || equal(rt, item, bound[0]);
+  const auto iterator = iterate(rt, self);
+  for (Value item; iterator->next(rt, item);) found += same(item, bound[0]) || equal(rt, item, bound[0]);
   return Value::integer(found);
 }
 Value list_index(Runtime& rt, const Value& self, Args& args) {
   const Bound bound(rt, "index", args, {"-value", "-start", "-stop"}, 1);
-  const int64_t length = int64_t(self.items().size());
+  const std::vector<Value> items = to_vector(rt, self);
+  const int64_t length = int64_t(items.size());
   const auto clamp = [&](int64_t at) {
     return std::min(at < 0 ? std::max<int64_t>(at + length, 0) : at, length);
   };
   const int64_t stop = clamp(bound.integer(2, length));
   for (int64_t i = clamp(bound.integer(1, 0)); i < stop; ++i)
-    if (same(self.items()[size_t(i)], bound[0]) || equal(rt, self.items()[size_t(i)], bound[0]))
-      return Value::integer(i);
+    if (same(items[size_t(i)], bound[0]) || equal(rt, items[size_t(i)], bound[0])) return Value::integer(i);
   fail("the value is not in the ", type_name(self));
 }
 

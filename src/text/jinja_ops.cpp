@@ -254,6 +254,18 @@ Value index_sequence(Runtime& rt, const Value& object, int64_t index) {
 
 }  // namespace
 
+namespace {
+
+std::optional<Value> number_attribute(const Value& number, std::string_view name) {
+  const bool real = number.is(Type::kFloat);
+  if (name == "real" || (name == "numerator" && !real)) return positive(number);
+  if (name == "imag") return real ? Value::real(0) : Value::integer(0);
+  if (name == "denominator" && !real) return Value::integer(1);
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::optional<Value> python_attribute(Runtime& rt, const Value& object, const std::string& name) {
   Function function = nullptr;
   switch (object.type()) {
@@ -280,8 +292,15 @@ std::optional<Value> python_attribute(Runtime& rt, const Value& object, const st
       }
       function = find_list_method(name, true);
       break;
+    case Type::kBool:
+    case Type::kInt:
+    case Type::kFloat:
+      return number_attribute(object, name);
     case Type::kObject:
-      return custom(object)->attribute(rt, name);
+      if (!custom_as<Range>(object) || (name != "count" && name != "index"))
+        return custom(object)->attribute(rt, name);
+      function = find_list_method(name, true);
+      break;
     default:
       break;
   }

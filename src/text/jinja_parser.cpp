@@ -4,7 +4,7 @@
 
 namespace dw::jinja {
 namespace {
-constexpr int kMaxParserDepth = 120;  // nested blocks and brackets together
+constexpr int kMaxParserDepth = 300;  // nested blocks and brackets together; a bracket counts three times
 }
 
 Parser::Parser(std::string_view source) : tokens_(tokenize(source)) {

@@ -77,7 +77,8 @@ class JsonParser {
         if (peek() != ',') return reject("',' or ']' was expected");
         ++at_;
       }
-      if (!parse_value(items.emplace_back(), depth + 1)) return false;
+      items.push_back(Json());
+      if (!parse_value(items.back(), depth + 1)) return false;
       skip_spaces();
     }
     ++at_;
@@ -97,7 +98,8 @@ class JsonParser {
         skip_spaces();
       }
       if (peek() != '"') return reject("a member's name in double quotes was expected");
-      auto& [name, value] = members.emplace_back();
+      members.push_back(Json::Member(std::string(), Json()));
+      auto& [name, value] = members.back();
       if (!parse_string(name)) return false;
       if (!names.insert(name).second) return reject("the name \"" + name + "\" appears twice in an object");
       skip_spaces();

@@ -5,6 +5,7 @@ import warnings
 import sys
 
 import compare_templates
+import template_oracle
 
 CONTEXT = {
     "s": "Hello World", "u": "h\u00e9llo \u00df\u4e16\u754c \U0001f600", "e": "", "ws": "  a b\tc \n", "n": 7, "z": 0, "neg": -3, "f": 2.5,
@@ -122,6 +123,7 @@ def comparable(text):
 
 def main():
     warnings.simplefilter("ignore")
+    template_oracle.fold_no_slices()
     program, count = sys.argv[1], int(sys.argv[2])
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     items = []

@@ -33,6 +33,7 @@ def random_cases(env):
 
 def main():
     warnings.simplefilter("ignore")
+    template_oracle.fold_no_slices()
     env = template_oracle.make_environment()
     contexts = {"random": fuzz_templates.CONTEXT, "cases": template_cases.CONTEXT}
     cases = []

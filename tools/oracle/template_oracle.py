@@ -41,6 +41,15 @@ class TemplateNamespace(jinja2.utils.Namespace):
             raise jinja2.exceptions.SecurityError("underscore names are refused")
 
 
+def fold_no_slices():
+    """Keeps jinja2 from evaluating slices of constants early: that gives undefined where Python gives an error."""
+
+    def as_const(self, eval_ctx=None):
+        raise jinja2.nodes.Impossible()
+
+    jinja2.nodes.Slice.as_const = as_const
+
+
 def make_environment():
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
@@ -49,7 +58,9 @@ def make_environment():
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[Generation, jinja2.ext.loopcontrols],
     )
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
