@@ -15,9 +15,12 @@ using test::nmse;
 using test::normals;
 using test::same_bits;
 
-// The cache rounds keys and values; a key that falls on the other side of a rounding border, because its norm
-// differs in the last fp32 bit, moves the result by more than fp32 sums do.
-constexpr double kBound = 1e-8;
+// fp32 sums against fp64 sums; and an f16 or q8_0 cache rounds keys and values: a key that falls on the other
+// side of a rounding border, because its norm differs in the last fp32 bit, moves the result by more.
+double bound_of(ops::KvType type) {
+  return type == ops::KvType::kF32 ? 1e-11 : type == ops::KvType::kF16 ? 1e-8 : 1e-6;
+}
+constexpr ops::KvType kTypes[] = {ops::KvType::kF16, ops::KvType::kQ8_0, ops::KvType::kF32};
 
 struct Case {
   int32_t heads = 4, kv_heads = 2, dim = 64, rope_dims = 32, page_tokens = 16;
@@ -143,14 +146,16 @@ Result run_cpu(const Case& c, CpuLevel level, int threads, int32_t piece = 1 << 
 std::vector<float> cache_values(const Case& c, const std::vector<std::byte>& cache) {
   const int64_t rows = int64_t(cache.size()) / ops::kv_row_bytes(c.type, c.dim);
   std::vector<float> values(size_t(rows * c.dim));
-  const quant::Type type = c.type == ops::KvType::kF16 ? quant::Type::F16 : quant::Type::Q8_0;
+  const quant::Type type = c.type == ops::KvType::kF16   ? quant::Type::F16
+                           : c.type == ops::KvType::kF32 ? quant::Type::F32
+                                                         : quant::Type::Q8_0;
   quant::type_info(type).dequantize(cache.data(), values.data(), rows * c.dim);
   return values;
 }
 
 void compare_everywhere(const Case& c, std::vector<int32_t> pieces = {1 << 20, 5, 1}) {
   const Result want = run_reference(c);
-  const double bound = c.type == ops::KvType::kF16 ? kBound : 1e-6;
+  const double bound = bound_of(c.type);
   for (CpuLevel level : test::available_levels()) {
     for (int32_t piece : pieces) {
       const Result got = run_cpu(c, level, 2, piece);
@@ -172,7 +177,7 @@ TEST(CpuAttention, MatchesReferenceOnRandomShapes) {
     for (int32_t& length : lengths) length = 1 + int32_t(random.below(70));
     compare_everywhere(make_case(random, lengths, kv_heads * ratio, kv_heads, dim,
                                  2 * int32_t(random.below(dim / 2 + 1)), 1 + int32_t(random.below(40)),
-                                 random.below(2) == 0 ? ops::KvType::kF16 : ops::KvType::kQ8_0));
+                                 kTypes[seed % 3]));
   }
 }
 
@@ -196,7 +201,10 @@ TEST(CpuAttention, PageBorders) {
 TEST(CpuAttention, PositionsInSeveralPartitions) {
   Random random(30);
   Case c = make_case(random, {620, 515}, 2, 1, 32, 32, 48);
-  compare_everywhere(c, {1 << 20, 100, 3});
+  for (ops::KvType type : kTypes) {
+    c.type = type;
+    compare_everywhere(c, {1 << 20, 100, 3});
+  }
 }
 
 TEST(CpuAttention, LargePositionsKeepTheirAngles) {
