@@ -79,23 +79,24 @@ TEST_P(Golden, LogitsAreThoseOfTransformers) {
 TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);
+  std::vector<test::GoldenSequence> sequences = golden_sequences(GetParam());
+  std::erase_if(sequences, [](const auto& s) { return s.tokens.size() > 200; });  // keeps the test short
+  ASSERT_FALSE(sequences.empty());
   for (const std::string& name : devices()) {
     const std::unique_ptr<Device> device = make_device(name);
     ModelOptions recurrent;
     recurrent.delta_chunk = 0;
-    const std::vector<float> expected =
-        GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run();
+    const std::vector<float> expected = GoldenRun(*device, path, sequences, recurrent).run();
     // Kernels may sum a short span in another order than a long one; a last bit may then also move a key or
     // value to the next f16. The delta rule itself agrees to 1e-10 (tests/kernels).
     for (int32_t piece : {1, 7, 64}) {
-      const std::vector<float> cut =
-          GoldenRun(*device, path, golden_sequences(GetParam()), recurrent).run(piece);
+      const std::vector<float> cut = GoldenRun(*device, path, sequences, recurrent).run(piece);
       EXPECT_LE(nmse(cut, expected), name == "reference" ? 0 : kBound) << name << ", pieces of " << piece;
     }
     for (int32_t chunk : {16, 32, 64, 128}) {
       ModelOptions chunked;
       chunked.delta_chunk = chunk;
-      EXPECT_LE(nmse(GoldenRun(*device, path, golden_sequences(GetParam()), chunked).run(), expected), kBound)
+      EXPECT_LE(nmse(GoldenRun(*device, path, sequences, chunked).run(), expected), kBound)
           << name << ", chunks of " << chunk;
     }
   }
