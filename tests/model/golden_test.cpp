@@ -81,28 +81,26 @@ TEST_P(Golden, LogitsAreThoseOfTransformers) {
 TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);
+  std::vector<test::GoldenSequence> sequences = golden_sequences(GetParam());
+  std::erase_if(sequences, [](const auto& s) { return s.tokens.size() > 200; });  // keeps the test short
+  ASSERT_FALSE(sequences.empty());
   for (const std::string& name : devices()) {
     const std::unique_ptr<Device> device = make_device(name);
     ModelOptions recurrent;
     recurrent.delta_chunk = 0;
-    const std::vector<float> exact =
-        GoldenRun(*device, path, golden_sequences(GetParam()), recurrent, ops::KvType::kF32).run();
+    const auto run = [&](const ModelOptions& options, int32_t piece) {
+      return GoldenRun(*device, path, sequences, options, ops::KvType::kF32).run(piece);
+    };
+    const std::vector<float> exact = run(recurrent, 0);
     for (int32_t piece : {1, 7, 64}) {
       // Few rows and many rows of attention run different code: the last bits may differ.
-      EXPECT_LE(
-          nmse(
-              GoldenRun(*device, path, golden_sequences(GetParam()), recurrent, ops::KvType::kF32).run(piece),
-              exact),
-          kChunkBound)
+      EXPECT_LE(nmse(run(recurrent, piece), exact), name == "reference" ? 0 : kChunkBound)
           << name << ", pieces of " << piece;
     }
     for (int32_t chunk : {16, 32, 64, 128}) {
       ModelOptions chunked;
       chunked.delta_chunk = chunk;
-      EXPECT_LE(nmse(GoldenRun(*device, path, golden_sequences(GetParam()), chunked, ops::KvType::kF32).run(),
-                     exact),
-                kChunkBound)
-          << name << ", chunks of " << chunk;
+      EXPECT_LE(nmse(run(chunked, 0), exact), kChunkBound) << name << ", chunks of " << chunk;
     }
   }
 }
