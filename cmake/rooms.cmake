@@ -6,9 +6,8 @@ dw_room(kernels/cpu DEPENDS quant)
 dw_room(backend DEPENDS kernels/reference kernels/cpu)
 dw_room(model DEPENDS backend gguf)
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-dw_room(text DEPENDS base LIBRARIES PkgConfig::PCRE2 PkgConfig::UTF8PROC)
+dw_room(text DEPENDS base LIBRARIES PkgConfig::UTF8PROC)
 dw_room(engine DEPENDS model text)
 
 # Kernels of an instruction set live in files named *_avx2.cpp / *_avx512.cpp.

@@ -71,8 +71,14 @@ class Device {
   // Brings a weight that lies in host memory (valid as long as the model) into the device's layout.
   virtual Expected<ops::Matrix> import(const ops::Matrix& host) = 0;
 
+  // Allocates the working memory of the largest mixture-of-experts call there will be (sizes count, not
+  // data).
+  virtual void reserve(const ops::Moe& largest) = 0;
+
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;
+  // Copies fp32 rows into activations and fills their quantised part.
+  virtual void pack(const float* rows, const ops::Activations& out) = 0;
   // Several matrices with one input, so that a device can run them as one launch.
   virtual void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) = 0;
   virtual void delta_mixer(const ops::DeltaMixer& op) = 0;

@@ -72,7 +72,7 @@ struct OpenOptions {
   MappedFile::Mode mode = MappedFile::Mode::kMap;
   bool header_only =
       false;  // tensors may lie outside the file (inspecting a partial download); data == nullptr
-  MappedFile::Progress progress;
+  MappedFile::Progress progress = {};
 };
 
 class File {
@@ -96,11 +96,15 @@ class File {
   Expected<std::optional<bool>> get_bool(std::string_view key) const;
   Expected<std::optional<std::string>> get_string(std::string_view key) const;
   const std::vector<std::string>* get_strings(std::string_view key) const;  // nullptr: absent or another type
-  std::optional<std::vector<int64_t>> get_ints(std::string_view key) const;   // any integer or bool array
+  std::optional<std::vector<int64_t>> get_ints(
+      std::string_view key) const;  // any integer (that fits) or bool array
   std::optional<std::vector<double>> get_floats(std::string_view key) const;  // float32 or float64 array
 
  private:
-  friend class FileParser;
+  Expected<void> build_indices();
+  Error wrong_type(const MetadataEntry& entry, std::string_view wanted) const;
+  const Array* find_array(std::string_view key) const;
+
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   std::vector<std::string> paths_;

@@ -31,8 +31,10 @@ struct Matrix {
 };
 
 // Activations that feed matrices: fp32 and, where columns is a multiple of 32, quantised to int8. 32
-// consecutive columns share a scale d = max|x| / 127; quants = round(x / d); sums are those of quants over
-// each 16 columns. Whoever writes `values` of an Activations writes the quantised part too.
+// consecutive columns share a scale d = max|x| / 127; quants = x / d rounded to nearest, ties to even (a
+// group of zeros: d = 0, quants 0; multiplying by 127 / max|x| instead may move a quant by one at a tie);
+// sums are those of quants over each 16 columns. Whoever writes `values` of an Activations writes the
+// quantised part too.
 struct Activations {
   int64_t tokens = 0;  // rows in use
   int64_t columns = 0;
@@ -71,8 +73,9 @@ struct Norm {
 // out[t, n] (+)= sum_k W[n, k] x[t, k].
 struct Linear {
   Matrix weight;
-  float* out = nullptr;  // [tokens, weight.rows]
-  bool add = false;      // accumulate into out (residual)
+  float* out = nullptr;    // [tokens, out_stride], the first weight.rows of each row
+  int64_t out_stride = 0;  // floats; 0: weight.rows
+  bool add = false;        // accumulate into out (residual)
 };
 
 // The Gated DeltaNet mixer between its projections:
@@ -83,7 +86,8 @@ struct Linear {
 struct DeltaMixer {
   int32_t k_heads = 0, v_heads = 0, k_dim = 0, v_dim = 0;  // v_heads % k_heads == 0
   int32_t conv_taps = 4;
-  int32_t chunk = 0;  // tokens a chunk in prefill; 0: token by token
+  int32_t chunk = 0;               // tokens a chunk in prefill; 0: token by token
+  int32_t min_chunked_tokens = 1;  // spans shorter than this run token by token whatever `chunk` says
   int64_t tokens = 0;
   std::span<const Span> spans;
   const float* qkv = nullptr;  // [tokens, channels]: q [k_heads, k_dim] | k the same | v [v_heads, v_dim]
@@ -98,13 +102,18 @@ struct DeltaMixer {
   float* state = nullptr;       // [slots, v_heads, k_dim, v_dim]
   Activations out;              // [tokens, v_heads * v_dim]
 
+  // The chunk that a span runs with; 0: token by token.
+  int32_t chunk_of(const Span& span) const { return span.row_count >= min_chunked_tokens ? chunk : 0; }
   int64_t channels() const { return 2 * int64_t(k_heads) * k_dim + int64_t(v_heads) * v_dim; }
 };
 
 // Gated softmax attention between its projections: q, k <- rmsnorm * weight; RoPE (NEOX pairs i, i +
 // rope_dims/2) on the first rope_dims; K and V into the cache; causal attention over the whole cache of the
 // sequence; out = attention * sigmoid(gate).
-enum class KvType : uint8_t { kF16, kQ8_0 };
+// A key (after norm and RoPE) or value is rounded once, when it enters the cache: to the nearest f16, or to
+// q8_0 blocks (32 values: f16 scale, 32 int8) quantised as Activations are, the scale rounded to f16 last.
+// Attention reads the rounded values, of the batch's own tokens too.
+enum class KvType : uint8_t { kF16, kQ8_0, kF32 };
 struct Attention {
   int32_t heads = 0, kv_heads = 0, key_dim = 0, value_dim = 0;  // heads % kv_heads == 0
   int32_t rope_dims = 0;
@@ -127,7 +136,7 @@ struct Attention {
 
 // Bytes of one cached row (one KV head, one token) of `dim` elements; dim % 32 == 0 for q8_0.
 inline int64_t kv_row_bytes(KvType type, int64_t dim) {
-  return type == KvType::kF16 ? 2 * dim : dim / 32 * 34;
+  return type == KvType::kF16 ? 2 * dim : type == KvType::kF32 ? 4 * dim : dim / 32 * 34;
 }
 
 // Mixture of experts, added to the residual:

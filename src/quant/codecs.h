@@ -42,4 +42,26 @@ void dequantize_iq3_s(const std::byte* blocks, float* out, int64_t element_count
 void dequantize_iq4_nl(const std::byte* blocks, float* out, int64_t element_count);
 void dequantize_iq4_xs(const std::byte* blocks, float* out, int64_t element_count);
 
+// Encoders: values must be finite. importance: the weight of an element's squared error, any scale, >= 0;
+// nullptr weighs all elements the same, so that the plain squared error is what is made small. Deterministic;
+// a block's bytes depend on its own values only. Where a value is larger than a block can hold (a scale is
+// binary16: up to 65504) it becomes the largest the block holds, never infinity.
+void quantize_f32(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_f16(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_bf16(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q8_0(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q4_0(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q4_1(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q5_0(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q5_1(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_mxfp4(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_iq4_nl(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q2_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q3_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q4_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q5_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q6_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_q8_k(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+void quantize_iq4_xs(const float* values, std::byte* blocks, int64_t element_count, const float* importance);
+
 }  // namespace dw::quant

@@ -23,7 +23,7 @@ float widen_half(uint16_t h) {
 }  // namespace
 
 void dequantize_f32(const std::byte* blocks, float* out, int64_t element_count) {
-  std::memcpy(out, blocks, size_t(element_count) * sizeof(float));
+  if (element_count > 0) std::memcpy(out, blocks, size_t(element_count) * sizeof(float));
 }
 
 void dequantize_f16(const std::byte* blocks, float* out, int64_t element_count) {

@@ -5,6 +5,7 @@
 
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/ops.h"
 
 namespace dw::cpu {
@@ -12,6 +13,7 @@ namespace dw::cpu {
 struct Context {
   CpuLevel level = CpuLevel::kPortable;
   ThreadPool* pool = nullptr;
+  ScratchArena* arena = nullptr;  // working memory kept between calls; nullptr: each call has its own
 };
 
 void embed(const Context& context, const ops::Embed& op);

@@ -1,0 +1,237 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "base/random.h"
+#include "base/units.h"
+#include "commands.h"
+#include "console.h"
+#include "flags.h"
+#include "json_output.h"
+#include "kernels/cpu/bandwidth.h"
+#include "model/work.h"
+
+namespace dw {
+namespace {
+
+struct BenchFlags {
+  ModelFlags model;
+  std::vector<int32_t> prompts{512}, generations{128}, depths{0};
+  int32_t repetitions = 5;
+  std::string format = "md";
+};
+
+struct Test {
+  bool prefill;
+  int32_t tokens, depth;
+  std::string name() const {
+    std::string text = (prefill ? "pp" : "tg") + std::to_string(tokens);
+    return depth > 0 ? text + " @ d" + std::to_string(depth) : text;
+  }
+};
+
+std::vector<int32_t> random_tokens(int64_t count, int32_t vocabulary, uint64_t seed) {
+  Random random(seed);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(int32_t(random.below(vocabulary)));
+  return tokens;
+}
+
+// Bytes and operations of one repetition.
+PassWork test_work(const Engine& engine, const Test& test) {
+  const Model& model = engine.model();
+  const auto kv = engine.options().kv_type;
+  PassWork total;
+  auto add = [&](int64_t rows, int64_t depth, int64_t logits) {
+    const PassWork w = pass_work(model.hyper_parameters(), model.weights(), kv, rows, 1, depth, logits);
+    total.weight_bytes += w.weight_bytes;
+    total.state_bytes += w.state_bytes;
+    total.kv_bytes += w.kv_bytes;
+    total.operations += w.operations;
+  };
+  if (test.prefill) {
+    const int64_t step = model.options().max_batch_tokens;
+    for (int64_t done = 0; done < test.tokens; done += step)
+      add(std::min(step, test.tokens - done), test.depth + done, done + step >= test.tokens ? 1 : 0);
+  } else {
+    for (int64_t i = 0; i < test.tokens; ++i) add(1, test.depth + i, 1);
+  }
+  return total;
+}
+
+// Seconds of one repetition of the test.
+Expected<double> run_once(Engine& engine, SessionId session, const Test& test,
+                          const std::vector<int32_t>& start, uint64_t seed) {
+  const int32_t vocabulary = engine.model().hyper_parameters().vocabulary;
+  std::vector<int32_t> tokens = start;
+  if (test.prefill) {
+    const auto more = random_tokens(test.tokens, vocabulary, seed);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  } else if (tokens.empty()) {
+    tokens = random_tokens(1, vocabulary, seed);
+  }
+  if (auto set = engine.set_prompt(session, tokens); !set) return set.error();
+  if (!test.prefill) {
+    if (auto done = engine.run(); !done) return done.error();
+    GenerateOptions options;
+    options.sampling.temperature = 0;
+    options.max_tokens = test.tokens + 1;  // the first token is drawn from the prompt's logits
+    options.ignore_end = true;
+    auto started =
+        engine.generate(session, options, [](const Generated&) { return !InterruptGuard::interrupted(); });
+    if (!started) return started.error();
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  if (auto done = engine.run(); !done) return done.error();
+  if (InterruptGuard::interrupted()) return make_error("interrupted");
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+Expected<BenchRow> run_test(Engine& engine, SessionId session, const Test& test, const BenchFlags& flags,
+                            double bandwidth) {
+  const auto start = random_tokens(test.depth, engine.model().hyper_parameters().vocabulary, 1);
+  Engine::Snapshot at_depth;
+  if (test.depth > 0) {
+    if (auto set = engine.set_prompt(session, start); !set) return set.error();
+    if (auto done = engine.run(); !done) return done.error();
+    at_depth = engine.snapshot(session);
+  }
+  const PassWork work = test_work(engine, test);
+  std::vector<double> rates;
+  double best_seconds = 1e300, seconds_sum = 0;
+  for (int i = -1; i < flags.repetitions; ++i) {  // the first is a warm-up
+    if (test.depth > 0)
+      if (auto back = engine.restore(session, at_depth); !back) return back.error();
+    auto seconds = run_once(engine, session, test, start, uint64_t(100 + i));
+    if (!seconds) return seconds.error();
+    if (i < 0) continue;
+    rates.push_back(test.tokens / *seconds);
+    seconds_sum += *seconds;
+    best_seconds = std::min(best_seconds, *seconds);
+  }
+  BenchRow row;
+  row.test = test.name();
+  row.repetitions = flags.repetitions;
+  for (double rate : rates) row.tokens_per_second += rate / double(rates.size());
+  for (double rate : rates) row.deviation += (rate - row.tokens_per_second) * (rate - row.tokens_per_second);
+  row.deviation = rates.size() > 1 ? std::sqrt(row.deviation / double(rates.size() - 1)) : 0;
+  const double mean_seconds = seconds_sum / double(rates.size());
+  row.gigabytes_per_second = work.bytes() / mean_seconds / 1e9;
+  row.bandwidth_share = bandwidth > 0 ? work.bytes() / mean_seconds / bandwidth : 0;
+  row.gigaflops = work.operations / mean_seconds / 1e9;
+  return row;
+}
+
+std::string type_summary(const gguf::File& file) {
+  std::map<std::string_view, uint64_t> bytes;
+  for (const auto& tensor : file.tensors()) bytes[quant::type_info(tensor.type).name] += tensor.size_bytes;
+  std::vector<std::pair<uint64_t, std::string_view>> order;
+  for (const auto& [name, size] : bytes) order.emplace_back(size, name);
+  std::sort(order.rbegin(), order.rend());
+  std::string text;
+  for (size_t i = 0; i < std::min<size_t>(3, order.size()); ++i)
+    text += (i > 0 ? " + " : "") + std::string(order[i].second);
+  return text;
+}
+
+void print_md(const BenchReport& report) {
+  std::printf("%s, %s, %s\n%s; memory reads at %.1f GB/s\n\n", report.model.c_str(), report.types.c_str(),
+              format_bytes(uint64_t(report.parameter_bytes)).c_str(), report.device.c_str(),
+              report.read_bandwidth / 1e9);
+  std::printf(
+      "| test | t/s | +- | GB/s | of bandwidth | GFLOP/s |\n| --- | ---: | ---: | ---: | ---: | ---: |\n");
+  for (const BenchRow& r : report.rows)
+    std::printf("| %s | %.2f | %.2f | %.1f | %.0f %% | %.1f |\n", r.test.c_str(), r.tokens_per_second,
+                r.deviation, r.gigabytes_per_second, 100 * r.bandwidth_share, r.gigaflops);
+}
+
+void print_csv(const BenchReport& report) {
+  std::printf(
+      "model,types,device,test,repetitions,tokens_per_second,deviation,gigabytes_per_second,bandwidth_share,"
+      "gigaflops\n");
+  for (const BenchRow& r : report.rows)
+    std::printf("\"%s\",\"%s\",\"%s\",%s,%d,%.4f,%.4f,%.4f,%.4f,%.4f\n", report.model.c_str(),
+                report.types.c_str(), report.device.c_str(), r.test.c_str(), r.repetitions,
+                r.tokens_per_second, r.deviation, r.gigabytes_per_second, r.bandwidth_share, r.gigaflops);
+}
+
+Expected<void> bench(const BenchFlags& flags) {
+  std::vector<Test> tests;
+  int32_t longest = 0;
+  for (int32_t depth : flags.depths) {
+    for (int32_t n : flags.prompts)
+      if (n > 0) tests.push_back({true, n, depth});
+    for (int32_t n : flags.generations)
+      if (n > 0) tests.push_back({false, n, depth});
+  }
+  for (const Test& test : tests) longest = std::max(longest, test.tokens + test.depth + 3);
+  if (tests.empty()) return make_error("there is nothing to measure: give -pp, -tg or both");
+  auto options = flags.model.options();
+  if (!options) return options.error();
+  options->context_tokens = longest;
+  options->checkpoints = 0;
+  auto engine = create_engine(*options);
+  if (!engine) return engine.error();
+  auto session = (*engine)->open_session();
+  if (!session) return session.error();
+
+  BenchReport report;
+  auto name = (*engine)->file().get_string("general.name");
+  report.model = name && name->has_value() ? **name : flags.model.model;
+  report.types = type_summary((*engine)->file());
+  report.device = (*engine)->device().description();
+  for (const auto& tensor : (*engine)->file().tensors()) report.parameter_bytes += double(tensor.size_bytes);
+  {
+    ThreadPool pool(options->cpu.threads > 0 ? options->cpu.threads : physical_core_count());
+    report.read_bandwidth = cpu::measure_read_bandwidth(pool);
+  }
+  InterruptGuard guard;
+  for (const Test& test : tests) {
+    if (!stdout_is_terminal() || flags.format != "md")
+      std::fprintf(stderr, "bench: %s\n", test.name().c_str());
+    auto row = run_test(**engine, *session, test, flags, report.read_bandwidth);
+    if (!row) return row.error();
+    report.rows.push_back(*row);
+  }
+  if (flags.format == "json")
+    std::puts(bench_json(report).c_str());
+  else if (flags.format == "csv")
+    print_csv(report);
+  else
+    print_md(report);
+  return {};
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, int& exit_status) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command =
+      app.add_subcommand("bench", "Measure prefill and decode: t/s, GB/s, share of memory bandwidth");
+  command->footer(
+      "Examples:\n"
+      "  deltawing bench -m model.gguf -pp 512,2048 -tg 128\n"
+      "  deltawing bench -m model.gguf -tg 64 -d 0,4096,32768 --format json");
+  flags->model.add_to(*command);
+  command->add_option("--prompt-lengths,--n-prompt", flags->prompts, "prompt lengths (-pp); 0: none")
+      ->delimiter(',');
+  command->add_option("-n,--gen-lengths,--n-gen", flags->generations, "tokens to generate (-tg); 0: none")
+      ->delimiter(',');
+  command->add_option("-d,--depths", flags->depths, "tokens in the context before the test")->delimiter(',');
+  command->add_option("-r,--repetitions", flags->repetitions, "repetitions of each test")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--format,-o", flags->format, "md, csv or json")
+      ->check(CLI::IsMember({"md", "csv", "json"}))
+      ->capture_default_str();
+  command->add_flag("--json{json}", flags->format, "the same as --format json");
+  command->callback([flags, &exit_status] {
+    if (auto done = bench(*flags); !done) exit_status = report_error(done.error());
+  });
+}
+
+}  // namespace dw

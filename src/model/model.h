@@ -1,0 +1,90 @@
+// Qwen3-Next: embedding, layers of (mixer + mixture of experts), output head; 36 of 48 mixers are Gated
+// DeltaNet, 12 are gated softmax attention in the published model. One forward pass takes a ragged batch:
+// pieces of prompts and single tokens of any number of sequences. Source: transformers
+// modeling_qwen3_next.py.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/device.h"
+#include "model/hparams.h"
+#include "model/state.h"
+#include "model/weights.h"
+
+namespace dw {
+
+struct Batch {
+  std::vector<int32_t> tokens;      // ids; rows of the batch
+  std::vector<ops::Span> spans;     // cover the rows, in order; each slot at most once
+  std::vector<int32_t> logit_rows;  // rows whose logits are wanted
+};
+
+struct ModelOptions {
+  int32_t max_batch_tokens = 512;  // rows of a forward pass
+  int32_t delta_chunk = 64;        // tokens a chunk of the delta rule in prefill; 0: token by token
+  int32_t min_chunked_tokens = 8;  // shorter spans run token by token
+};
+
+class Model {
+ public:
+  // The file must outlive the model (weights may lie in its mapping).
+  static Expected<Model> load(const gguf::File& file, Device& device, const ModelOptions& options,
+                              const std::function<void(uint64_t, uint64_t)>& progress = {});
+
+  const HyperParameters& hyper_parameters() const { return h_; }
+  const Weights& weights() const { return weights_; }
+  const ModelOptions& options() const { return options_; }
+
+  // Receives (i, logits of row batch.logit_rows[i]) in order; logits: host, [vocabulary], valid during the
+  // call.
+  using LogitSink = std::function<void(size_t index, std::span<float> logits)>;
+
+  // Runs the batch and advances the state of its sequences.
+  void forward(const Batch& batch, StateStore& state, const LogitSink& sink);
+
+  // MTP: drafts from the trunk's hidden rows of the last forward pass (kept for every row of the batch). For
+  // row i of that batch, next_tokens[i] is the token that follows it; logits of the token after that for
+  // logit_rows. Same spans and pages. Only when has_mtp().
+  bool has_mtp() const { return !weights_.mtp.empty(); }
+  void forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,
+                   const LogitSink& sink);
+
+  // Bytes of the workspace of a forward pass, all allocated by load().
+  static uint64_t workspace_bytes(const HyperParameters& h, const ModelOptions& options);
+
+ private:
+  struct Workspace {
+    Buffer x;                 // [tokens, hidden] residual
+    Buffer wide;              // [tokens, max(channels, 2 * attention width)]
+    Buffer side;              // [tokens, max(delta width, 2 * KV width)]
+    Buffer small;             // [tokens, 2 v_heads]
+    Buffer logits;            // [kHeadRows, vocabulary]
+    Buffer trunk;             // MTP: [tokens, hidden], the trunk's last residual
+    Buffer pair;              // MTP: [tokens, 2 hidden]
+    ActivationBuffer h;       // [tokens, hidden] after a norm
+    ActivationBuffer mixed;   // [tokens, max(delta width, attention width)]
+    ActivationBuffer joined;  // MTP: [tokens, 2 hidden]
+  };
+  Expected<void> allocate_workspace();
+  void run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  void delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  void attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  ops::Moe expert_op(const LayerWeights& w, int64_t tokens);
+  void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows,
+            const LogitSink& sink);
+  void norm(const float* weight, int64_t tokens);
+  void check(const Batch& batch, const StateStore& state) const;
+
+  Device* device_ = nullptr;
+  ModelOptions options_;
+  HyperParameters h_;
+  Weights weights_;
+  Workspace work_;
+  std::vector<float> host_logits_;  // [kHeadRows, vocabulary]
+};
+
+}  // namespace dw
