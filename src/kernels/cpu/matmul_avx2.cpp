@@ -3,8 +3,8 @@
 // (8-bit types) are made signed first and their sign is moved to the activations.
 #include <immintrin.h>
 
-#include "kernels/cpu/matmul_unpackers.h"
 #include "kernels/cpu/matmul_lanes_avx2.h"
+#include "kernels/cpu/matmul_unpackers.h"
 
 namespace dw::cpu {
 namespace {

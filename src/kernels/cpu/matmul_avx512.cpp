@@ -2,8 +2,8 @@
 // else. A kernel holds up to 8 tokens in registers and reads each weight once for them.
 #include <immintrin.h>
 
-#include "kernels/cpu/matmul_unpackers.h"
 #include "kernels/cpu/matmul_lanes_avx512.h"
+#include "kernels/cpu/matmul_unpackers.h"
 
 namespace dw::cpu {
 namespace {

@@ -36,8 +36,7 @@ struct Prefetcher {
     if constexpr (kBlockBytes >= 64)
       for (int row = calls * kRowTile / kCalls; row < (calls + 1) * kRowTile / kCalls; ++row) {
         const char* from = reinterpret_cast<const char*>(ahead.next_block + row * ahead.stride);
-        for (int at = 0; at < kBlockBytes; at += 64) _mm_prefetch(from + at, _MM_HINT_T0);
-        _mm_prefetch(from + kBlockBytes - 1, _MM_HINT_T0);
+        for (int at = kBlockBytes - 1; at >= 0; at -= 64) _mm_prefetch(from + at, _MM_HINT_T0);
       }
     ++calls;
   }
@@ -58,6 +57,7 @@ struct SuperSink {
   __m512& sum;
   Prefetcher<U::kBlockBytes, kUnitColumns / 4> prefetcher;
   __m512i dots[kGroups];
+  int shifts[kGroups] = {};
   __m512 m = _mm512_setzero_ps();
 
   DW_INLINE SuperSink(const TokenUnit& token_in, const Ahead& ahead, __m512& sum_in)
@@ -71,7 +71,19 @@ struct SuperSink {
     dot = _mm512_dpbusd_epi32(dot, v, broadcast_dword(token.quants + 4 * column4));
     prefetcher.step();
   }
-  DW_INLINE void scale(int group, __m512i v) { dots[group] = _mm512_mullo_epi32(dots[group], v); }
+  // Quants are left where they stand and the sums shifted: for that the types have no offset, and shift all
+  // quants of a group alike.
+  template <int kBits>
+  DW_INLINE void shifted_quants(int column4, __m512i v, __m512i mask) {
+    static_assert(kFormat.offset == 0);
+    quants(column4, _mm512_and_si512(v, _mm512_slli_epi16(mask, kBits)));
+    shifts[column4 * 4 / kGroup] = kBits;
+  }
+  DW_INLINE void scale(int group, __m512i v) {
+    const __m512i dot =
+        shifts[group] == 0 ? dots[group] : _mm512_srai_epi32(dots[group], unsigned(shifts[group]));
+    dots[group] = _mm512_mullo_epi32(dot, v);
+  }
   DW_INLINE void min(int group, __m512 v) { m = _mm512_fmadd_ps(v, _mm512_set1_ps(token.sums[group]), m); }
   DW_INLINE void d(int, __m512 v) {
     __m512 s = _mm512_setzero_ps();
@@ -94,6 +106,8 @@ struct BlockSink {
   __m512& sum;
   Prefetcher<U::kBlockBytes, 8> prefetcher;
   __m512i dot;
+  __m512i shifted_dot = _mm512_setzero_si512();
+  int shift = 0;
   __m512 scaled_min = _mm512_setzero_ps();
 
   DW_INLINE BlockSink(const TokenUnit& token_in, int b, const Ahead& ahead, __m512& sum_in)
@@ -104,8 +118,16 @@ struct BlockSink {
     dot = _mm512_dpbusd_epi32(dot, v, broadcast_dword(token.quants + 4 * column4));
     prefetcher.step();
   }
+  template <int kBits>
+  DW_INLINE void shifted_quants(int column4, __m512i v, __m512i mask) {
+    const __m512i quants = _mm512_and_si512(v, _mm512_slli_epi16(mask, kBits));
+    shifted_dot = _mm512_dpbusd_epi32(shifted_dot, quants, broadcast_dword(token.quants + 4 * column4));
+    shift = kBits;
+    prefetcher.step();
+  }
   DW_INLINE void min(int, __m512 v) { scaled_min = v; }
   DW_INLINE void d(int b, __m512 v) {
+    if (shift != 0) dot = _mm512_add_epi32(dot, _mm512_srai_epi32(shifted_dot, unsigned(shift)));
     const __m512 scale = _mm512_mul_ps(v, _mm512_set1_ps(token.scales[b]));
     sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum);
     if constexpr (format_of(kType).min_group != 0)

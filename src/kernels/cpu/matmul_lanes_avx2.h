@@ -35,7 +35,6 @@ struct Simd256 {
   static Int add32(Int a, Int b) { return _mm256_add_epi32(a, b); }
   static Int multiply32(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
   static Int multiply16(Int a, Int b) { return _mm256_mullo_epi16(a, b); }
-  static Int lookup(Int table, Int index) { return _mm256_shuffle_epi8(table, index); }
   static Int table16(const int8_t* table) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   }
@@ -53,6 +52,17 @@ struct Simd256 {
   static Float set(float value) { return _mm256_set1_ps(value); }
   static void store(void* to, Int a) { _mm256_store_si256(static_cast<__m256i*>(to), a); }
   static void store(float* to, Float a) { _mm256_store_ps(to, a); }
+
+  // Byte k of each lane, zero-extended.
+  template <int k>
+  static Int byte(Int a) {
+    return _mm256_and_si256(right<8 * k>(a), _mm256_set1_epi32(255));
+  }
+  // Looks up the low (or high) nibble of each byte in a table16.
+  static Int lookup_low(Int table, Int bytes) {
+    return _mm256_shuffle_epi8(table, _mm256_and_si256(bytes, set8(15)));
+  }
+  static Int lookup_high(Int table, Int bytes) { return lookup_low(table, right<4>(bytes)); }
 
   // Bits 4 k .. 4 k + 3 of each lane, one a byte, at bit 4.
   template <int k>
@@ -83,11 +93,6 @@ struct Simd256 {
     transpose_quads(load_pair(rows, rows + 4 * stride), load_pair(rows + stride, rows + 5 * stride),
                     load_pair(rows + 2 * stride, rows + 6 * stride),
                     load_pair(rows + 3 * stride, rows + 7 * stride), out);
-  }
-  // 4 kLanes bytes of each row, as kLanes dwords.
-  static void load_columns(const std::byte* rows, int64_t stride, Int* out) {
-    load_columns4(rows, stride, out);
-    load_columns4(rows + 16, stride, out + 4);
   }
   // The same from registers that hold the rows.
   static void transpose(const Int (&in)[8], Int* out) {

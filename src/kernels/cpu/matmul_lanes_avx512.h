@@ -39,8 +39,6 @@ struct Simd512 {
   static Int add32(Int a, Int b) { return _mm512_add_epi32(a, b); }
   static Int multiply32(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
   static Int multiply16(Int a, Int b) { return _mm512_mullo_epi16(a, b); }
-  // table: 16 bytes, index bytes < 16
-  static Int lookup(Int table, Int index) { return _mm512_shuffle_epi8(table, index); }
   static Int table16(const int8_t* table) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   }
@@ -55,6 +53,19 @@ struct Simd512 {
   static Float set(float value) { return _mm512_set1_ps(value); }
   static void store(void* to, Int a) { _mm512_store_si512(to, a); }
   static void store(float* to, Float a) { _mm512_store_ps(to, a); }
+
+  // Byte k of each lane, zero-extended.
+  template <int k>
+  static Int byte(Int a) {
+    const __m128i control =
+        _mm_setr_epi32(int(0x80808000) + k, int(0x80808004) + k, int(0x80808008) + k, int(0x8080800c) + k);
+    return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(control));
+  }
+  // Looks up the low (or high) nibble of each byte in a table16.
+  static Int lookup_low(Int table, Int bytes) { return _mm512_permutexvar_epi8(bytes, table); }
+  static Int lookup_high(Int table, Int bytes) {  // a byte's bits 6 and 7 do not count: the table is periodic
+    return _mm512_permutexvar_epi8(_mm512_srli_epi32(bytes, 4), table);
+  }
 
   // Bits 4 k .. 4 k + 3 of each lane, one a byte, at bit 4.
   template <int k>
@@ -113,14 +124,6 @@ struct Simd512 {
       out[8 + j] = _mm512_shuffle_i32x4(high01, high23, 0x88);
       out[12 + j] = _mm512_shuffle_i32x4(high01, high23, 0xdd);
     }
-  }
-
-  // 4 kLanes bytes of each row, as kLanes dwords.
-  static void load_columns(const std::byte* rows, int64_t stride, Int* out) {
-    Int in[16];
-#pragma GCC unroll 16
-    for (int r = 0; r < 16; ++r) in[r] = _mm512_loadu_si512(rows + r * stride);
-    transpose(in, out);
   }
 
   // One dword, two bytes or one byte of each row, zero-extended.

@@ -96,10 +96,12 @@ struct UnpackIQ2_XS {
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
     unpack_pieces(rows, sink, [](const std::byte* block, int first) DW_INLINE_LAMBDA {
       uint64_t words[kPieceWords<S>], signs = 0;
-      unrolled<kPieceWords<S>>([&](auto i) DW_INLINE_LAMBDA {
-        const uint32_t code = S::template load<uint16_t>(block + 2 + 2 * (first + i));
-        words[i] = quant::kIq2xsGrid[code & 511];
-        signs |= uint64_t(quant::kIqSigns[code >> 9]) << (8 * i);
+      unrolled<kPieceWords<S> / 4>([&](auto part) DW_INLINE_LAMBDA {
+        const auto codes = S::template load<uint64_t>(block + 2 + 2 * first + 8 * part);
+        unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
+          words[4 * part + i] = quant::kIq2xsGrid[(codes >> (16 * i)) & 511];
+          signs |= uint64_t(quant::kIqSigns[(codes >> (16 * i + 9)) & 127]) << (8 * (4 * part + i));
+        });
       });
       return signed_piece<S>(words, signs, 64);
     });
@@ -114,10 +116,12 @@ struct UnpackIQ2_S {
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
     unpack_pieces(rows, sink, [](const std::byte* block, int first) DW_INLINE_LAMBDA {
       uint64_t words[kPieceWords<S>];
-      unrolled<kPieceWords<S>>([&](auto i) DW_INLINE_LAMBDA {
-        const uint32_t high = S::template load<uint8_t>(block + 66 + first / 4 + i / 4);
-        const uint32_t low = S::template load<uint8_t>(block + 2 + first + i);
-        words[i] = quant::kIq2sGrid[low | ((high >> (2 * (i % 4))) & 3) << 8];
+      unrolled<kPieceWords<S> / 4>([&](auto part) DW_INLINE_LAMBDA {
+        const uint32_t high = S::template load<uint8_t>(block + 66 + first / 4 + part);
+        const uint32_t low = S::template load<uint32_t>(block + 2 + first + 4 * part);
+        unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
+          words[4 * part + i] = quant::kIq2sGrid[((low >> (8 * i)) & 255) | ((high << (8 - 2 * i)) & 0x300)];
+        });
       });
       return signed_piece<S>(words, load_signs<S>(block + 34 + first), 64);
     });
@@ -133,9 +137,8 @@ struct UnpackIQ3_XXS {
     unpack_pieces(rows, sink, [](const std::byte* block, int first) DW_INLINE_LAMBDA {
       uint64_t words[kPieceWords<S>], signs = 0;
       unrolled<kPieceWords<S>>([&](auto i) DW_INLINE_LAMBDA {
-        const std::byte* index = block + 2 + 2 * (first + i);
-        words[i] = quant::kIq3xxsGrid[S::template load<uint8_t>(index)] |
-                   uint64_t(quant::kIq3xxsGrid[S::template load<uint8_t>(index + 1)]) << 32;
+        const uint32_t codes = S::template load<uint16_t>(block + 2 + 2 * (first + i));
+        words[i] = quant::kIq3xxsGrid[codes & 255] | uint64_t(quant::kIq3xxsGrid[codes >> 8]) << 32;
       });
       unrolled<kPieceWords<S> / 4>([&](auto part) DW_INLINE_LAMBDA {
         signs |= uint64_t(four_signs(S::template load<uint32_t>(block + 66 + first + 4 * part)))
@@ -160,10 +163,10 @@ struct UnpackIQ3_S {
     unpack_pieces(rows, sink, [](const std::byte* block, int first) DW_INLINE_LAMBDA {
       uint64_t words[kPieceWords<S>];
       unrolled<kPieceWords<S>>([&](auto i) DW_INLINE_LAMBDA {
-        const std::byte* index = block + 2 + 2 * (first + i);
-        const uint32_t high = S::template load<uint8_t>(block + 66 + first / 4 + i / 4) >> (2 * (i % 4));
-        words[i] = quant::kIq3sGrid[S::template load<uint8_t>(index) | (high & 1) << 8] |
-                   uint64_t(quant::kIq3sGrid[S::template load<uint8_t>(index + 1) | (high & 2) << 7]) << 32;
+        const uint32_t codes = S::template load<uint16_t>(block + 2 + 2 * (first + i));
+        const uint32_t high = S::template load<uint8_t>(block + 66 + first / 4 + i / 4);
+        words[i] = quant::kIq3sGrid[(codes & 255) | ((high << (8 - 2 * (i % 4))) & 256)] |
+                   uint64_t(quant::kIq3sGrid[(codes >> 8) | ((high << (7 - 2 * (i % 4))) & 256)]) << 32;
       });
       return signed_piece<S>(words, load_signs<S>(block + 74 + first), 16);
     });
@@ -186,9 +189,9 @@ struct UnpackIQ1_S {
       uint64_t words[kPieceWords<S>], minus = 0;
       unrolled<kPieceWords<S> / 4>([&](auto part) DW_INLINE_LAMBDA {
         const uint32_t top = S::template load<uint16_t>(block + 34 + first / 2 + 2 * part);
+        const uint32_t low = S::template load<uint32_t>(block + 2 + first + 4 * part);
         unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
-          const uint32_t low = S::template load<uint8_t>(block + 2 + first + 4 * part + i);
-          words[4 * part + i] = quant::kIq1Grid[low | ((top >> (3 * i)) & 7) << 8];
+          words[4 * part + i] = quant::kIq1Grid[((low >> (8 * i)) & 255) | ((top >> (3 * i)) & 7) << 8];
         });
         minus |= uint64_t((top >> 15) * 0xffffffffu) << (32 * part);
       });

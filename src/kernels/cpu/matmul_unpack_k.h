@@ -7,22 +7,14 @@
 namespace dw::cpu {
 namespace {
 
-template <class S, int kByte>
-DW_INLINE typename S::Int byte_of(typename S::Int bytes) {
-  if constexpr (kByte == 3)
-    return S::template right<24>(bytes);
-  else
-    return S::and_bits(S::template right<8 * kByte>(bytes), S::set32(255));
-}
-
 // The four bytes of each lane as the scales, or the mins, of four groups.
 template <class S, class Sink>
 DW_INLINE void put_scales(typename S::Int bytes, int group, Sink& sink) {
-  unrolled<4>([&](auto i) DW_INLINE_LAMBDA { sink.scale(group + i, byte_of<S, i>(bytes)); });
+  unrolled<4>([&](auto i) DW_INLINE_LAMBDA { sink.scale(group + i, S::template byte<i>(bytes)); });
 }
 template <class S, class Sink>
 DW_INLINE void put_mins(typename S::Int bytes, int group, Sink& sink) {
-  unrolled<4>([&](auto i) DW_INLINE_LAMBDA { sink.min(group + i, S::to_float(byte_of<S, i>(bytes))); });
+  unrolled<4>([&](auto i) DW_INLINE_LAMBDA { sink.min(group + i, S::to_float(S::template byte<i>(bytes))); });
 }
 
 // d, dmin and the 6-bit scales and mins at the head of Q4_K and Q5_K blocks.
@@ -44,14 +36,12 @@ struct UnpackQ4_K {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
     const auto mask = S::set8(15);
-    unrolled<32 / S::kLanes>([&](auto part) DW_INLINE_LAMBDA {
-      typename S::Int dwords[S::kLanes];
-      rows.at(int64_t(offsetof(quant::BlockQ4_K, qs)) + 4 * S::kLanes * part).columns(dwords);
-      unrolled<S::kLanes>([&](auto i) DW_INLINE_LAMBDA {
-        constexpr int kFrom = decltype(part)::value * S::kLanes + decltype(i)::value;
-        constexpr int kTo = 16 * (kFrom / 8) + kFrom % 8;
-        sink.quants(kTo, S::and_bits(dwords[i], mask));
-        sink.quants(kTo + 8, S::and_bits(S::template right<4>(dwords[i]), mask));
+    unrolled<4>([&](auto pair) DW_INLINE_LAMBDA {
+      typename S::Int dwords[8];
+      rows.at(int64_t(offsetof(quant::BlockQ4_K, qs)) + 32 * pair).columns8(dwords);
+      unrolled<8>([&](auto i) DW_INLINE_LAMBDA {
+        sink.quants(16 * pair + i, S::and_bits(dwords[i], mask));
+        sink.template shifted_quants<4>(16 * pair + 8 + i, dwords[i], mask);
       });
     });
     unpack_k_head(rows, sink);
@@ -67,21 +57,15 @@ DW_INLINE typename S::Int move_bit(typename S::Int bytes) {
     return S::and_bits(S::template right<kFrom - kTo>(bytes), S::set8(1 << kTo));
 }
 
-template <class S>
-DW_INLINE void columns8(Rows<S> rows, typename S::Int* out) {
-  rows.columns4(out);
-  rows.at(16).columns4(out + 4);
-}
-
 struct UnpackQ5_K {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
     const auto mask = S::set8(15);
     typename S::Int high[8];
-    columns8(rows.at(int64_t(offsetof(quant::BlockQ5_K, qh))), high);
+    rows.at(int64_t(offsetof(quant::BlockQ5_K, qh))).columns8(high);
     unrolled<4>([&](auto pair) DW_INLINE_LAMBDA {
       typename S::Int dwords[8];
-      columns8(rows.at(int64_t(offsetof(quant::BlockQ5_K, qs)) + 32 * pair), dwords);
+      rows.at(int64_t(offsetof(quant::BlockQ5_K, qs)) + 32 * pair).columns8(dwords);
       unrolled<8>([&](auto i) DW_INLINE_LAMBDA {
         sink.quants(16 * pair + i, S::and_or(dwords[i], mask, move_bit<S, 2 * pair, 4>(high[i])));
         sink.quants(16 * pair + 8 + i,
@@ -127,11 +111,11 @@ struct UnpackQ2_K {
     rows.columns4(packed);
     const auto two = S::set8(3), four = S::set8(15);
     const auto scale_of = [&](auto g) DW_INLINE_LAMBDA {
-      return S::and_bits(S::template right<8 * (g % 4)>(packed[g / 4]), S::set32(15));
+      return S::template byte<g % 4>(S::and_bits(packed[g / 4], four));
     };
     unrolled<2>([&](auto half) DW_INLINE_LAMBDA {
       typename S::Int dwords[8];
-      columns8(rows.at(int64_t(offsetof(quant::BlockQ2_K, qs)) + 32 * half), dwords);
+      rows.at(int64_t(offsetof(quant::BlockQ2_K, qs)) + 32 * half).columns8(dwords);
       unrolled<8>([&](auto group) DW_INLINE_LAMBDA {
         constexpr int kPart = group / 2, kGroup = 8 * half + group;
         // The scale in both 16-bit halves: products are below 256, so bytes do not disturb each other.
@@ -141,9 +125,13 @@ struct UnpackQ2_K {
           scale = S::or_bits(scale, S::template left<16>(scale));
         }
         unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
-          auto quants = S::and_bits(S::template right<2 * kPart>(dwords[4 * (group % 2) + i]), two);
-          if constexpr (Sink::kMultipliesQ2K) quants = S::multiply16(quants, scale);
-          sink.quants(4 * kGroup + i, quants);
+          const auto from = dwords[4 * (group % 2) + i];
+          if constexpr (Sink::kMultipliesQ2K) {
+            const auto quants = S::and_bits(S::template right<2 * kPart>(from), two);
+            sink.quants(4 * kGroup + i, S::multiply16(quants, scale));
+          } else {
+            sink.template shifted_quants<2 * kPart>(4 * kGroup + i, from, two);
+          }
         });
       });
     });
@@ -171,7 +159,7 @@ struct UnpackQ3_K {
     const auto put = [&](auto low, auto high, int group) DW_INLINE_LAMBDA {
       const auto bytes = S::and_or(low, four, S::and_bits(high, top));
       unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
-        sink.scale(group + i, S::add32(byte_of<S, i>(bytes), S::set32(uint32_t(-32))));
+        sink.scale(group + i, S::add32(S::template byte<i>(bytes), S::set32(uint32_t(-32))));
       });
     };
     put(words[0], S::template left<4>(words[2]), 0);
@@ -185,10 +173,10 @@ struct UnpackQ3_K {
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
     const auto two = S::set8(3);
     typename S::Int high[8];
-    columns8(rows, high);
+    rows.columns8(high);
     unrolled<2>([&](auto half) DW_INLINE_LAMBDA {
       typename S::Int dwords[8];
-      columns8(rows.at(int64_t(offsetof(quant::BlockQ3_K, qs)) + 32 * half), dwords);
+      rows.at(int64_t(offsetof(quant::BlockQ3_K, qs)) + 32 * half).columns8(dwords);
       unrolled<32>([&](auto at) DW_INLINE_LAMBDA {
         constexpr int kPart = at / 8, i = at % 8;
         sink.quants(32 * half + at, S::and_or(S::template right<2 * kPart>(dwords[i]), two,
@@ -215,10 +203,9 @@ struct UnpackQ8_K {
 struct UnpackIQ4_XS {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> rows, int, Sink& sink) {
-    const auto table = iq4_table<S>();
     unrolled<8>([&](auto b) DW_INLINE_LAMBDA {
-      unpack_nibbles(rows.at(int64_t(offsetof(quant::BlockIQ4_XS, qs)) + 16 * b), b, sink,
-                     [&](auto nibbles) DW_INLINE_LAMBDA { return S::lookup(table, nibbles); });
+      unpack_table_nibbles(rows.at(int64_t(offsetof(quant::BlockIQ4_XS, qs)) + 16 * b), b, iq4_table<S>(),
+                           sink);
     });
     typename S::Int head[4];
     rows.columns4(head);

@@ -1,6 +1,7 @@
 // Unpackers of the types of 32-column blocks, for S = Simd512 or Simd256 (lane = row; see quant/blocks.h for
 // the layouts). What they unpack goes to a sink, which stores it in a panel or multiplies it at once:
 //   quants(column4, v)   u8 quants of columns 4 column4 .. + 3 of each row
+//   shifted_quants<kBits>(column4, v, mask)   quants (v >> kBits) & mask, one kBits a group
 //   scale(group, v)      integer scales, after all quants (kSuper)
 //   min(group, v)        mins, groups in rising order
 //   d(block, v), dmin(v) float scales; d after the quants of its block
@@ -36,11 +37,14 @@ struct Rows {
   // Stops the compiler from keeping the address of every row in a register across a loop.
   Rows opaque() const {
     const std::byte* address = data;
-    asm("" : "+r"(address));
+    asm volatile("" : "+r"(address));
     return {address, stride};
   }
   void columns4(typename S::Int* out) const { S::load_columns4(data, stride, out); }
-  void columns(typename S::Int* out) const { S::load_columns(data, stride, out); }
+  void columns8(typename S::Int* out) const {
+    columns4(out);
+    at(16).columns4(out + 4);
+  }
   typename S::Int column() const { return S::load_column(data, stride); }
   typename S::Int column16() const { return S::load_column16(data, stride); }
   typename S::Int column8() const { return S::load_column8(data, stride); }
@@ -55,6 +59,10 @@ struct PanelSink {
   Panel& panel;
   int lane;
   DW_INLINE void quants(int column4, Int v) const { S::store(panel.quants[column4][lane], v); }
+  template <int kBits>
+  DW_INLINE void shifted_quants(int column4, Int v, Int mask) const {
+    quants(column4, S::and_bits(S::template right<kBits>(v), mask));
+  }
   DW_INLINE void scale(int group, Int v) const { S::store(panel.scales[group] + lane, v); }
   DW_INLINE void min(int group, Float v) const { S::store(panel.mins[group] + lane, v); }
   DW_INLINE void d(int block, Float v) const { S::store(panel.d[block] + lane, v); }
@@ -76,22 +84,33 @@ struct UnpackQ8_0 {
   }
 };
 
-// 16 bytes of nibbles, elements i and 16 + i of block b; each nibble passes through `map`.
-template <class S, class Sink, class Map>
-DW_INLINE void unpack_nibbles(Rows<S> nibbles, int b, Sink& sink, const Map& map) {
+// 16 bytes of nibbles: elements i and 16 + i of block b.
+template <class S, class Sink>
+DW_INLINE void unpack_nibbles(Rows<S> nibbles, int b, Sink& sink) {
   const auto mask = S::set8(15);
   typename S::Int dwords[4];
   nibbles.columns4(dwords);
   unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
-    sink.quants(8 * b + i, map(S::and_bits(dwords[i], mask)));
-    sink.quants(8 * b + 4 + i, map(S::and_bits(S::template right<4>(dwords[i]), mask)));
+    sink.quants(8 * b + i, S::and_bits(dwords[i], mask));
+    sink.template shifted_quants<4>(8 * b + 4 + i, dwords[i], mask);
+  });
+}
+
+// The same, each nibble looked up in a table.
+template <class S, class Sink>
+DW_INLINE void unpack_table_nibbles(Rows<S> nibbles, int b, typename S::Int table, Sink& sink) {
+  typename S::Int dwords[4];
+  nibbles.columns4(dwords);
+  unrolled<4>([&](auto i) DW_INLINE_LAMBDA {
+    sink.quants(8 * b + i, S::lookup_low(table, dwords[i]));
+    sink.quants(8 * b + 4 + i, S::lookup_high(table, dwords[i]));
   });
 }
 
 struct UnpackQ4_0 {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
-    unpack_nibbles(block.at(2), b, sink, [](auto nibbles) DW_INLINE_LAMBDA { return nibbles; });
+    unpack_nibbles(block.at(2), b, sink);
     sink.d(b, S::half_to_float(block.column16()));
   }
 };
@@ -106,7 +125,7 @@ DW_INLINE void unpack_d_and_min(Rows<S> block, int b, Sink& sink) {
 struct UnpackQ4_1 {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
-    unpack_nibbles(block.at(4), b, sink, [](auto nibbles) DW_INLINE_LAMBDA { return nibbles; });
+    unpack_nibbles(block.at(4), b, sink);
     unpack_d_and_min(block, b, sink);
   }
 };
@@ -149,9 +168,7 @@ DW_INLINE typename S::Int iq4_table() {
 struct UnpackIQ4_NL {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
-    const auto table = iq4_table<S>();
-    unpack_nibbles(block.at(2), b, sink,
-                   [&](auto nibbles) DW_INLINE_LAMBDA { return S::lookup(table, nibbles); });
+    unpack_table_nibbles(block.at(2), b, iq4_table<S>(), sink);
     sink.d(b, S::half_to_float(block.column16()));
   }
 };
@@ -162,9 +179,7 @@ inline constexpr int8_t kMxfp4Quants[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 
 struct UnpackMXFP4 {
   template <class S, class Sink>
   DW_INLINE static void block(Rows<S> block, int b, Sink& sink) {
-    const auto table = S::table16(kMxfp4Quants);
-    unpack_nibbles(block.at(1), b, sink,
-                   [&](auto nibbles) DW_INLINE_LAMBDA { return S::lookup(table, nibbles); });
+    unpack_table_nibbles(block.at(1), b, S::table16(kMxfp4Quants), sink);
     // 2^(e - 128): subnormal for e < 2
     const auto e = block.column8();
     const auto tiny = S::at_least(e, S::set32(1), S::set32(0x00400000), S::set32(0x00200000));
