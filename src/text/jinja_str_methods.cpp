@@ -219,8 +219,9 @@ Value join(Runtime& rt, const Value& self, Args& args) {
   bool first = true;
   for (Value item; iterator->next(rt, item); first = false) {
     if (!first) out += self.str();
-    if (!item.is_string()) fail("join needs strings, got '", type_name(item), "'");
-    out += self.is_safe() && !item.is_safe() ? html_escape(item.str()) : item.str();
+    // A safe string escapes, and so converts, what it joins.
+    if (!item.is_string() && !self.is_safe()) fail("join needs strings, got '", type_name(item), "'");
+    out += self.is_safe() && !item.is_safe() ? html_escape(to_str(rt, item)) : item.str();
     rt.check_length(int64_t(out.size()));
   }
   return rt.text(std::move(out), self.is_safe());
