@@ -17,9 +17,6 @@
 namespace dw {
 namespace {
 
-// Rows of one matrix a task covers when a matrix is shared among threads.
-constexpr int64_t kRowsPerTask = 64;
-
 std::string processor_name() {
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);)
@@ -93,8 +90,11 @@ void CpuDevice::pack(const float* rows, const ops::Activations& out) {
 
 void CpuDevice::linear(const ops::Activations& x, std::span<const ops::Linear> outputs) {
   tasks_.clear();
+  int64_t total_rows = 0;
+  for (const ops::Linear& output : outputs) total_rows += output.weight.rows;
+  const int64_t step = cpu::rows_per_task(total_rows, pool_.thread_count());
   for (size_t i = 0; i < outputs.size(); ++i)
-    for (int64_t row = 0; row < outputs[i].weight.rows; row += kRowsPerTask) tasks_.push_back({i, row});
+    for (int64_t row = 0; row < outputs[i].weight.rows; row += step) tasks_.push_back({i, row});
   pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t task, int) {
     const Task& t = tasks_[size_t(task)];
     const ops::Linear& output = outputs[t.output];
@@ -105,8 +105,7 @@ void CpuDevice::linear(const ops::Activations& x, std::span<const ops::Linear> o
     call.out = output.out;
     call.out_stride = output.out_stride ? output.out_stride : output.weight.rows;
     call.add = output.add;
-    cpu::matmul_rows(context_.level, call, t.row_begin,
-                     std::min(t.row_begin + kRowsPerTask, output.weight.rows));
+    cpu::matmul_rows(context_.level, call, t.row_begin, std::min(t.row_begin + step, output.weight.rows));
   });
 }
 

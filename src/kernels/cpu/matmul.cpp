@@ -13,6 +13,9 @@ namespace {
 // Packed activations of the tokens at hand, [unit][token]: small enough to stay in the second-level cache.
 constexpr int64_t kPackedUnits = 640;  // 260 KiB
 constexpr int64_t kMaxTokenBlock = 128;
+// How far ahead weights are asked for. Measured on Zen 4, Q4_K, one thread, GB/s of one token: 1 tile 17, 2
+// tiles 23, 3 tiles 20, 4 tiles 17.
+constexpr int64_t kTilesAhead = 2;
 
 TypeKernels kernels_of(CpuLevel level, quant::Type type) {
 #if defined(__x86_64__)
@@ -106,13 +109,12 @@ class QuantizedRows {
   void run(int64_t token_begin, int64_t token_count, int64_t row_begin, int64_t row_end, TokenUnit* packed) {
     pack_tokens(call_, format_, token_begin, token_count, packed);
     alignas(64) float sums[kMaxTokenBlock * kRowTile];
-    row_end_ = row_end;
     fetch(row_begin, 0, units_);
     for (int64_t row = row_begin; row < row_end; row += kRowTile) {
       const int64_t rows = std::min(kRowTile, row_end - row);
       if (token_count == 1 && rows == kRowTile && kernels_.gemv != nullptr) {
         const std::byte* data = call_.weight.data + row * row_bytes_;
-        const std::byte* next = row + 2 * kRowTile <= row_end ? data + kRowTile * row_bytes_ : data;
+        const std::byte* next = data + kTilesAhead * kRowTile * row_bytes_;
         kernels_.gemv(data, row_bytes_, call_.weight.columns, packed, next, sums);
       } else {
         std::memset(sums, 0, size_t(token_count * kRowTile) * sizeof(float));
@@ -124,10 +126,10 @@ class QuantizedRows {
   }
 
  private:
-  // Asks for units [unit, unit + count) of the tile at `row`, if it is a whole one. A tile is contiguous: its
-  // units are taken for equal pieces of it, whatever their place in the rows.
+  // Asks for units [unit, unit + count) of the tile at `row`. A tile is contiguous: its units are taken for
+  // equal pieces of it, whatever their place in the rows. Past the last row this asks for what the next call
+  // is likely to read, or for bytes that nobody needs.
   void fetch(int64_t row, int64_t unit, int64_t count) const {
-    if (row + kRowTile > row_end_) return;
     const std::byte* tile = call_.weight.data + row * row_bytes_;
     const int64_t end = std::min((unit + count) * unit_bytes_, row_bytes_) * kRowTile;
     for (int64_t at = unit * unit_bytes_ * kRowTile; at < end; at += 64) __builtin_prefetch(tile + at, 0, 2);
@@ -139,7 +141,7 @@ class QuantizedRows {
     const std::byte* data = call_.weight.data + row * row_bytes_ + unit * unit_bytes_;
     if (rows == kRowTile) {
       kernels_.unpack(data, row_bytes_, blocks, panel_);
-      fetch(row + kRowTile, unit, 1);
+      fetch(row + kTilesAhead * kRowTile, unit, 1);
     } else {
       const int64_t bytes = unit_bytes_ * blocks / kUnitBlocks;
       for (int64_t r = 0; r < kRowTile; ++r)
@@ -160,7 +162,6 @@ class QuantizedRows {
   int64_t row_bytes_;
   int64_t units_;
   int64_t unit_bytes_ = 0;
-  int64_t row_end_ = 0;
   Panel panel_;
   alignas(64) std::byte edge_[kRowTile * 292];
 };

@@ -35,6 +35,13 @@ struct MatmulCall {
   int64_t out_stride = 0;  // floats
   bool add = false;
 };
+
+// Rows a task should cover when `total_rows` rows (of one or more matrices) are shared by `threads` threads:
+// a multiple of kRowTile, long enough for the prefetcher to run ahead, short enough to balance.
+inline int64_t rows_per_task(int64_t total_rows, int threads) {
+  const int64_t fair = total_rows / (int64_t(threads) * 8) / 64 * 64;
+  return fair < 64 ? 64 : fair > 512 ? 512 : fair;
+}
 void matmul_rows(CpuLevel level, const MatmulCall& call, int64_t row_begin, int64_t row_end);
 
 }  // namespace dw::cpu

@@ -96,7 +96,6 @@ struct Projection {
 
 void add_projection(std::vector<Projection>& list, const ops::Matrix& matrix, const ops::Activations& x,
                     const int32_t* tokens, int64_t token_count, float* out, int64_t out_stride) {
-  const int64_t first = list.empty() ? 0 : list.back().first_task + task_count(list.back().call.weight.rows);
   MatmulCall call;
   call.weight = matrix;
   call.x = x;
@@ -104,18 +103,23 @@ void add_projection(std::vector<Projection>& list, const ops::Matrix& matrix, co
   call.token_count = token_count;
   call.out = out;
   call.out_stride = out_stride;
-  list.push_back({call, first});
+  list.push_back({call, 0});
 }
 
-void run_projections(const Context& context, const std::vector<Projection>& list) {
-  if (list.empty()) return;
-  const int64_t tasks = list.back().first_task + task_count(list.back().call.weight.rows);
+void run_projections(const Context& context, std::vector<Projection>& list) {
+  int64_t total_rows = 0, tasks = 0;
+  for (const Projection& p : list) total_rows += p.call.weight.rows;
+  const int64_t step = rows_per_task(total_rows, context.pool->thread_count());
+  for (Projection& p : list) {
+    p.first_task = tasks;
+    tasks += (p.call.weight.rows + step - 1) / step;
+  }
   context.pool->parallel_for(tasks, [&](int64_t task, int) {
     const auto after = std::upper_bound(list.begin(), list.end(), task,
                                         [](int64_t t, const Projection& p) { return t < p.first_task; });
     const Projection& p = *(after - 1);
-    const int64_t begin = (task - p.first_task) * kRowsPerTask;
-    matmul_rows(context.level, p.call, begin, std::min(begin + kRowsPerTask, p.call.weight.rows));
+    const int64_t begin = (task - p.first_task) * step;
+    matmul_rows(context.level, p.call, begin, std::min(begin + step, p.call.weight.rows));
   });
 }
 
