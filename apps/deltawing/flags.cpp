@@ -154,11 +154,15 @@ void add_prompt_flags(CLI::App& app, std::string& system, std::string& template_
   app.add_option("--stop", stops, "end when this text appears (repeatable)")->expected(1)->take_all();
 }
 
-void name_environment(CLI::App& app) {
+void finish_flags(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-    for (CLI::Option* option : command->get_options())
-      if (!option->get_lnames().empty() && option != command->get_help_ptr())
-        option->envname(environment_name(option->get_lnames().front()));
+    for (CLI::Option* option : command->get_options()) {
+      if (option->get_lnames().empty() || option == command->get_help_ptr()) continue;
+      option->envname(environment_name(option->get_lnames().front()));
+      if (option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw &&
+          option->get_expected_max() <= 1)
+        option->take_last();
+    }
 }
 
 }  // namespace dw

@@ -55,7 +55,8 @@ Expected<std::unique_ptr<Engine>> create_engine(EngineOptions options);
 void add_prompt_flags(CLI::App& app, std::string& system, std::string& template_file, int32_t& max_tokens,
                       std::vector<std::string>& stops);
 
-// Lets each long flag of every command read DELTAWING_<NAME> from the environment.
-void name_environment(CLI::App& app);
+// Lets each long flag of every command read DELTAWING_<NAME> from the environment, and the last of several
+// values count.
+void finish_flags(CLI::App& app);
 
 }  // namespace dw

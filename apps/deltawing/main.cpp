@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <memory>
 
 #include "arguments.h"
 #include "commands.h"
@@ -12,6 +13,17 @@
 namespace {
 
 constexpr int kBadUsage = 2;
+
+// The footer says once how flags are named in the environment, so their lines need not.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string text = CLI::Formatter::make_option_opts(option);
+    const size_t begin = text.find(" (Env:");
+    if (begin != std::string::npos) text.erase(begin, text.find(')', begin) + 1 - begin);
+    return text;
+  }
+};
 
 // One sentence on stderr, without the parser's second line.
 int bad_usage(const CLI::App& app, std::string message) {
@@ -40,6 +52,7 @@ void add_commands(CLI::App& app, int& exit_status) {
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_DFL);
   CLI::App app("Deltawing runs Qwen3-Next models from GGUF files.", "deltawing");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.set_version_flag("--version", DW_VERSION);
   app.require_subcommand(1);
   app.add_option("--config", "read flags from an INI or TOML file");
@@ -51,9 +64,11 @@ int main(int argc, char** argv) {
       "--config file. Exit status: 0 done, 1 an error, 2 bad usage, 130 stopped by Ctrl+C.");
   int exit_status = 0;
   add_commands(app, exit_status);
-  dw::name_environment(app);
+  dw::finish_flags(app);
   std::vector<std::string> arguments = dw::expand_arguments(argc, argv);
   if (arguments.empty()) return bad_usage(app, "no command is given");
+  if (arguments[0][0] != '-' && app.get_subcommand_no_throw(arguments[0]) == nullptr)
+    return bad_usage(app, "there is no command '" + arguments[0] + "'");
   if (auto applied = dw::apply_config(app, arguments); !applied) {
     dw::report_error(applied.error());
     return kBadUsage;

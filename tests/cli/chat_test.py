@@ -113,8 +113,7 @@ class TerminalChat(CliTest):
         master, slave = pty.openpty()
         env = environment(XDG_STATE_HOME=str(self.folder), TERM="xterm")
         self.process = subprocess.Popen([PROGRAM, *CHAT, *flags], stdin=slave, stdout=slave, stderr=slave, env=env,
-                                        start_new_session=True, preexec_fn=lambda: os.login_tty(slave)
-                                        if hasattr(os, "login_tty") else None)
+                                        start_new_session=True)
         os.close(slave)
         self.master, self.seen = master, b""
         self.addCleanup(os.close, master)

@@ -39,6 +39,10 @@ class BadUsage(CliTest):
         self.fails(2, "run", "-m", MODEL, "--chunk", "7", says=["7"])
         self.fails(2, "completion", "tcsh", says=["tcsh"])
 
+    def test_the_last_of_several_values_counts(self):
+        result = self.succeeds("run", "-m", MODEL, "-p", "x", "-q", "--json", "--ignore-eos", "-n", "5", "-n", "2")
+        self.assertEqual(json.loads(result.stdout)["generated_tokens"], 2)
+
     def test_values_the_engine_refuses_are_named(self):
         self.fails(1, "run", "-m", MODEL, "-p", "x", "--temp", "-1", says=["temperature"])
         self.fails(1, "run", "-m", MODEL, "-p", "x", "--cpu-level", "mmx", says=["mmx"])
