@@ -11,12 +11,6 @@
 namespace dw {
 namespace {
 
-const CLI::App* find_command(const CLI::App& app, const std::string& name) {
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-    if (command->get_name() == name) return command;
-  return nullptr;
-}
-
 const CLI::Option* find_flag(const CLI::App& command, const std::string& name) {
   const CLI::Option* option = command.get_option_no_throw(name);
   return option != nullptr && !option->get_lnames().empty() ? option : nullptr;
@@ -100,6 +94,12 @@ std::vector<std::string> expand_arguments(int argc, char** argv) {
     if (const auto it = kLong.find(argument); it != kLong.end()) argument = it->second;
   }
   return arguments;
+}
+
+const CLI::App* find_command(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    if (command->get_name() == name) return command;
+  return nullptr;
 }
 
 Expected<void> apply_config(const CLI::App& app, std::vector<std::string>& arguments) {

@@ -18,6 +18,8 @@ namespace dw {
 // `run --help`.
 std::vector<std::string> expand_arguments(int argc, char** argv);
 
+const CLI::App* find_command(const CLI::App& app, const std::string& name);  // null: there is none
+
 // Takes --config FILE (or DELTAWING_CONFIG) out of the arguments and appends what the file says to them,
 // where neither the arguments nor the environment say it. The file is INI or TOML: keys are long flags; those
 // in a section [COMMAND] are for that command, the others for every command that has them. Errors: the file

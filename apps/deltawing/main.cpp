@@ -38,9 +38,9 @@ int bad_usage(const CLI::App& app, std::string message) {
 void add_commands(CLI::App& app, int& exit_status) {
   dw::add_run_command(app, exit_status);
   dw::add_chat_command(app, exit_status);
+  dw::add_inspect_command(app, exit_status);
   dw::add_bench_command(app, exit_status);
   dw::add_eval_command(app, exit_status);
-  dw::add_inspect_command(app, exit_status);
   dw::add_quantize_command(app, exit_status);
   dw::add_synth_command(app, exit_status);
   dw::add_doctor_command(app, exit_status);
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
   dw::finish_flags(app);
   std::vector<std::string> arguments = dw::expand_arguments(argc, argv);
   if (arguments.empty()) return bad_usage(app, "no command is given");
-  if (arguments[0][0] != '-' && app.get_subcommand_no_throw(arguments[0]) == nullptr)
+  if (arguments[0][0] != '-' && dw::find_command(app, arguments[0]) == nullptr)
     return bad_usage(app, "there is no command '" + arguments[0] + "'");
   if (auto applied = dw::apply_config(app, arguments); !applied) {
     dw::report_error(applied.error());
