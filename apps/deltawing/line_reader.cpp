@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -72,11 +73,14 @@ LineReader::Editor::Editor() {
   ::el_set(line, EL_HIST, ::history, history);
   // Ctrl+C comes as a character while a line is edited, so that it needs no signal to clear the line.
   ::el_set(line, EL_SETTY, "-d", "-isig", nullptr);
+  // The signal itself, when it arrives just as an answer ends, must not end the program.
+  std::signal(SIGINT, SIG_IGN);
   ::el_set(line, EL_ADDFN, "deltawing-interrupt", "clear the line", &Editor::interrupt);
   ::el_set(line, EL_BIND, "^C", "deltawing-interrupt", nullptr);
 }
 
 LineReader::Editor::~Editor() {
+  std::signal(SIGINT, SIG_DFL);
   ::history_end(history);
   ::el_end(line);
 }
