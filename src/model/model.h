@@ -25,7 +25,7 @@ struct Batch {
 
 struct ModelOptions {
   int32_t max_batch_tokens = 512;  // rows of a forward pass
-  int32_t delta_chunk = 64;        // tokens a chunk of the delta rule in prefill; 0: token by token
+  int32_t delta_chunk = 32;        // tokens a chunk of the delta rule in prefill; 0: token by token
   int32_t min_chunked_tokens = 8;  // shorter spans run token by token
 };
 
