@@ -4,11 +4,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
 #include <random>
 
+#include "base/check.h"
 #include "kernels/random_blocks.h"
 
 namespace dw {
@@ -104,8 +107,33 @@ class Matmul : public testing::TestWithParam<std::tuple<Type, CpuLevel>> {
   }
 };
 
+// A copy of the weights that ends where readable memory ends, as a mapped file may.
+class WeightsAtPageEnd {
+ public:
+  explicit WeightsAtPageEnd(const std::vector<std::byte>& weights) {
+    const size_t page = size_t(sysconf(_SC_PAGESIZE));
+    const size_t pages = (weights.size() + page - 1) / page * page;
+    size_ = pages + page;
+    void* address = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    DW_CHECK(address != MAP_FAILED, "mmap");
+    base_ = static_cast<std::byte*>(address);
+    DW_CHECK(mprotect(base_ + pages, page, PROT_NONE) == 0, "mprotect");
+    data_ = base_ + pages - weights.size();
+    std::memcpy(data_, weights.data(), weights.size());
+  }
+  ~WeightsAtPageEnd() { munmap(base_, size_); }
+  WeightsAtPageEnd(const WeightsAtPageEnd&) = delete;
+  WeightsAtPageEnd& operator=(const WeightsAtPageEnd&) = delete;
+  const std::byte* data() const { return data_; }
+
+ private:
+  std::byte* base_;
+  std::byte* data_;
+  size_t size_;
+};
+
 struct Problem {
-  std::vector<std::byte> weights;
+  WeightsAtPageEnd weights;
   Activations x;
   cpu::MatmulCall call;
 
