@@ -26,6 +26,11 @@ int64_t expert_width(const ops::Moe& op) {
   return op.down.columns;
 }
 
+// Rows of the down matrices a task owns. Each call packs its activations anew, so few large tasks.
+int64_t down_rows(int64_t hidden, int threads) {
+  return std::clamp<int64_t>(hidden / (int64_t(threads) * 4) / 64 * 64, 64, 512);
+}
+
 ops::Activations view(std::vector<float>& values, std::vector<int8_t>& quants, std::vector<float>& scales,
                       std::vector<int16_t>& sums, int64_t rows, int64_t columns) {
   ops::Activations a;
@@ -165,16 +170,16 @@ void accumulate(float* out, const float* values, float weight, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] += weight * values[i];
 }
 
-// A task owns kRowsPerTask columns of the output for all tokens and goes through the experts in rising order.
+// A task owns `step` columns of the output for all tokens and goes through the experts in rising order.
 void down(const Context& context, const ops::Moe& op, MoeWorkspace& w, const ops::Activations& routed,
           const ops::Activations& shared) {
-  const int64_t hidden = op.down.rows;
-  context.pool->parallel_for(task_count(hidden), [&](int64_t task, int thread) {
-    const int64_t begin = task * kRowsPerTask, end = std::min(begin + kRowsPerTask, hidden);
-    float* rows = w.thread_rows[size_t(thread)].data();  // [tokens of the expert, kRowsPerTask]
+  const int64_t hidden = op.down.rows, step = down_rows(hidden, context.pool->thread_count());
+  context.pool->parallel_for((hidden + step - 1) / step, [&](int64_t task, int thread) {
+    const int64_t begin = task * step, end = std::min(begin + step, hidden);
+    float* rows = w.thread_rows[size_t(thread)].data();  // [tokens of the expert, step]
     MatmulCall call;
     call.out = rows - begin;
-    call.out_stride = kRowsPerTask;
+    call.out_stride = step;
     std::vector<int32_t>& identity = w.pair_rows[size_t(thread)];
     for (int32_t e : w.active) {
       const int32_t first = w.first_pair[size_t(e)];
@@ -185,8 +190,8 @@ void down(const Context& context, const ops::Moe& op, MoeWorkspace& w, const ops
       call.token_rows = identity.data();
       matmul_rows(context.level, call, begin, end);
       for (int64_t i = 0; i < call.token_count; ++i)
-        accumulate(op.out + int64_t(w.pair_token[size_t(first + i)]) * hidden + begin,
-                   rows + i * kRowsPerTask, w.pair_weight[size_t(first + i)], end - begin);
+        accumulate(op.out + int64_t(w.pair_token[size_t(first + i)]) * hidden + begin, rows + i * step,
+                   w.pair_weight[size_t(first + i)], end - begin);
     }
     if (!op.shared_down) return;
     call.weight = op.shared_down;
@@ -195,8 +200,7 @@ void down(const Context& context, const ops::Moe& op, MoeWorkspace& w, const ops
     call.token_count = op.x.tokens;
     matmul_rows(context.level, call, begin, end);
     for (int64_t t = 0; t < op.x.tokens; ++t)
-      accumulate(op.out + t * hidden + begin, rows + t * kRowsPerTask, w.shared_weight[size_t(t)],
-                 end - begin);
+      accumulate(op.out + t * hidden + begin, rows + t * step, w.shared_weight[size_t(t)], end - begin);
   });
 }
 
@@ -225,7 +229,7 @@ void MoeWorkspace::prepare(const ops::Moe& op, int thread_count) {
   grow(shared_sums, tokens * (shared / 16));
   if (int(thread_rows.size()) < thread_count) thread_rows.resize(size_t(thread_count));
   if (int(pair_rows.size()) < thread_count) pair_rows.resize(size_t(thread_count));
-  for (auto& rows : thread_rows) grow(rows, tokens * kRowsPerTask);
+  for (auto& rows : thread_rows) grow(rows, tokens * down_rows(op.down.rows, thread_count));
   for (auto& rows : pair_rows) grow(rows, tokens);
 }
 
@@ -234,8 +238,7 @@ uint64_t MoeWorkspace::size_bytes(int64_t tokens, int32_t expert_count, int32_t 
   const int64_t pairs = tokens * top_k;
   const int64_t activation_bytes = 8 + 4 + 1 + 4 / 32 + 2 / 16;  // gate, up; values, quants, scales, sums
   return uint64_t(tokens * expert_count * 4 + pairs * 16 + pairs * width * (activation_bytes + 1) +
-                  tokens * shared_width * (activation_bytes + 1) +
-                  thread_count * tokens * (kRowsPerTask * 4 + 4));
+                  tokens * shared_width * (activation_bytes + 1) + thread_count * tokens * (512 * 4 + 4));
 }
 
 void moe(const Context& context, const ops::Moe& op, MoeWorkspace& w) {
