@@ -23,3 +23,9 @@ endif()
 # The unpackers combine bytes in general registers on purpose; GCC's SLP pass would move them into vectors.
 file(GLOB unpacker_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_*avx*.cpp)
 set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-slp-vectorize")
+
+# The same files take minutes to compile with sanitizers; a test of their own (weights that end at unreadable
+# memory) stands guard instead.
+if(DW_SANITIZE)
+  set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all")
+endif()
