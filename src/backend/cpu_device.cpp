@@ -95,18 +95,23 @@ void CpuDevice::linear(const ops::Activations& x, std::span<const ops::Linear> o
   const int64_t step = cpu::rows_per_task(total_rows, pool_.thread_count());
   for (size_t i = 0; i < outputs.size(); ++i)
     for (int64_t row = 0; row < outputs[i].weight.rows; row += step) tasks_.push_back({i, row});
-  pool_.parallel_for(int64_t(tasks_.size()), [&](int64_t task, int) {
-    const Task& t = tasks_[size_t(task)];
-    const ops::Linear& output = outputs[t.output];
-    cpu::MatmulCall call;
-    call.weight = output.weight;
-    call.x = x;
-    call.token_count = x.tokens;
-    call.out = output.out;
-    call.out_stride = output.out_stride ? output.out_stride : output.weight.rows;
-    call.add = output.add;
-    cpu::matmul_rows(context_.level, call, t.row_begin, std::min(t.row_begin + step, output.weight.rows));
-  });
+  pool_.parallel_for(
+      int64_t(tasks_.size()),
+      [&](int64_t task, int) {
+        const Task& t = tasks_[size_t(task)];
+        const ops::Linear& output = outputs[t.output];
+        cpu::MatmulCall call;
+        call.weight = output.weight;
+        call.x = x;
+        call.token_count = x.tokens;
+        call.out = output.out;
+        call.out_stride = output.out_stride ? output.out_stride : output.weight.rows;
+        call.add = output.add;
+        if (x.tokens == 1 && t.row_begin + step >= output.weight.rows && t.output + 1 < outputs.size())
+          call.next = outputs[t.output + 1].weight.data;
+        cpu::matmul_rows(context_.level, call, t.row_begin, std::min(t.row_begin + step, output.weight.rows));
+      },
+      cpu::matrix_order(x.tokens));
 }
 
 }  // namespace

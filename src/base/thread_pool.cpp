@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 #if defined(__x86_64__)
@@ -23,7 +25,7 @@ void relax() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int thread_count) {
+ThreadPool::ThreadPool(int thread_count) : shares_(size_t(thread_count > 0 ? thread_count : 1)) {
   DW_CHECK(thread_count >= 1, "a pool has at least one thread");
   for (int i = 1; i < thread_count; ++i) workers_.emplace_back([this, i] { worker_main(i); });
 }
@@ -38,7 +40,7 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(int64_t task_count, Call call, void* body) {
+void ThreadPool::run(int64_t task_count, Call call, void* body, Order order) {
   if (task_count <= 0) return;
   if (workers_.empty() || task_count == 1) {
     for (int64_t task = 0; task < task_count; ++task) call(body, task, 0);
@@ -46,8 +48,12 @@ void ThreadPool::run(int64_t task_count, Call call, void* body) {
   }
   call_ = call;
   body_ = body;
-  task_count_ = task_count;
-  next_task_.store(0, std::memory_order_relaxed);
+  // In turn: one share that all take from.
+  const int64_t cuts = order == Order::kContiguous ? int64_t(shares_.size()) : 1;
+  for (int64_t i = 0; i < int64_t(shares_.size()); ++i) {
+    shares_[size_t(i)].next.store(task_count * std::min(i, cuts) / cuts, std::memory_order_relaxed);
+    shares_[size_t(i)].end = task_count * std::min(i + 1, cuts) / cuts;
+  }
   busy_workers_.store(int(workers_.size()), std::memory_order_relaxed);
   generation_.fetch_add(1);
   if (sleepers_.load() > 0) {
@@ -59,10 +65,14 @@ void ThreadPool::run(int64_t task_count, Call call, void* body) {
 }
 
 void ThreadPool::work(int thread) {
-  for (;;) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= task_count_) return;
-    call_(body_, task, thread);
+  const size_t count = shares_.size();
+  for (size_t i = 0; i < count; ++i) {
+    Share& share = shares_[(size_t(thread) + i) % count];
+    for (;;) {
+      const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= share.end) break;
+      call_(body_, task, thread);
+    }
   }
 }
 

@@ -34,6 +34,8 @@ struct MatmulCall {
   float* out = nullptr;    // [token_count, >= rows]
   int64_t out_stride = 0;  // floats
   bool add = false;
+  // Weights that this thread is likely to multiply after the call, fetched ahead; nullptr: not known.
+  const std::byte* next = nullptr;
 };
 
 // Rows a task should cover when `total_rows` rows (of one or more matrices) are shared by `threads` threads:

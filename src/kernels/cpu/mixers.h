@@ -16,6 +16,13 @@ struct Context {
   ScratchArena* arena = nullptr;  // working memory kept between calls; nullptr: each call has its own
 };
 
+// How the tasks of matrices are shared out. With few tokens the weights are read as fast as memory gives
+// them: there each thread goes through its own stretch of them (decode 20 % faster); with many, taking tasks
+// in turn is.
+inline ThreadPool::Order matrix_order(int64_t tokens) {
+  return tokens <= 4 ? ThreadPool::Order::kContiguous : ThreadPool::Order::kInTurn;
+}
+
 void embed(const Context& context, const ops::Embed& op);
 void norm(const Context& context, const ops::Norm& op);
 void delta_mixer(const Context& context, const ops::DeltaMixer& op);

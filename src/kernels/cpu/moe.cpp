@@ -111,7 +111,7 @@ void add_projection(std::vector<Projection>& list, const ops::Matrix& matrix, co
   list.push_back({call, 0});
 }
 
-void run_projections(const Context& context, std::vector<Projection>& list) {
+void run_projections(const Context& context, std::vector<Projection>& list, ThreadPool::Order order) {
   int64_t total_rows = 0, tasks = 0;
   for (const Projection& p : list) total_rows += p.call.weight.rows;
   const int64_t step = rows_per_task(total_rows, context.pool->thread_count());
@@ -119,13 +119,22 @@ void run_projections(const Context& context, std::vector<Projection>& list) {
     p.first_task = tasks;
     tasks += (p.call.weight.rows + step - 1) / step;
   }
-  context.pool->parallel_for(tasks, [&](int64_t task, int) {
-    const auto after = std::upper_bound(list.begin(), list.end(), task,
-                                        [](int64_t t, const Projection& p) { return t < p.first_task; });
-    const Projection& p = *(after - 1);
-    const int64_t begin = (task - p.first_task) * step;
-    matmul_rows(context.level, p.call, begin, std::min(begin + step, p.call.weight.rows));
-  });
+  context.pool->parallel_for(
+      tasks,
+      [&](int64_t task, int) {
+        const auto after = std::upper_bound(list.begin(), list.end(), task,
+                                            [](int64_t t, const Projection& p) { return t < p.first_task; });
+        const Projection& p = *(after - 1);
+        const int64_t begin = (task - p.first_task) * step;
+        MatmulCall call = p.call;
+        // In turn, the next matrix is another thread's; what follows in memory, the next expert, is this
+        // one's.
+        if (order == ThreadPool::Order::kContiguous && begin + step >= call.weight.rows &&
+            after != list.end())
+          call.next = after->call.weight.data;
+        matmul_rows(context.level, call, begin, std::min(begin + step, call.weight.rows));
+      },
+      order);
 }
 
 void gate_and_up(const Context& context, const ops::Moe& op, MoeWorkspace& w) {
@@ -150,7 +159,7 @@ void gate_and_up(const Context& context, const ops::Moe& op, MoeWorkspace& w) {
     add_projection(list, op.shared_gate, op.x, nullptr, op.x.tokens, out, 2 * shared);
     add_projection(list, op.shared_up, op.x, nullptr, op.x.tokens, out + shared, 2 * shared);
   }
-  run_projections(context, list);
+  run_projections(context, list, matrix_order(op.x.tokens));
 }
 
 void activate(const Context& context, const ops::Moe& op, MoeWorkspace& w, const ops::Activations& routed,
@@ -174,34 +183,42 @@ void accumulate(float* out, const float* values, float weight, int64_t count) {
 void down(const Context& context, const ops::Moe& op, MoeWorkspace& w, const ops::Activations& routed,
           const ops::Activations& shared) {
   const int64_t hidden = op.down.rows, step = down_rows(hidden, context.pool->thread_count());
-  context.pool->parallel_for((hidden + step - 1) / step, [&](int64_t task, int thread) {
-    const int64_t begin = task * step, end = std::min(begin + step, hidden);
-    float* rows = w.thread_rows[size_t(thread)].data();  // [tokens of the expert, step]
-    MatmulCall call;
-    call.out = rows - begin;
-    call.out_stride = step;
-    std::vector<int32_t>& identity = w.pair_rows[size_t(thread)];
-    for (int32_t e : w.active) {
-      const int32_t first = w.first_pair[size_t(e)];
-      call.weight = op.down.expert(e);
-      call.x = routed;
-      call.token_count = w.first_pair[size_t(e) + 1] - first;
-      for (int64_t i = 0; i < call.token_count; ++i) identity[size_t(i)] = int32_t(first + i);
-      call.token_rows = identity.data();
-      matmul_rows(context.level, call, begin, end);
-      for (int64_t i = 0; i < call.token_count; ++i)
-        accumulate(op.out + int64_t(w.pair_token[size_t(first + i)]) * hidden + begin, rows + i * step,
-                   w.pair_weight[size_t(first + i)], end - begin);
-    }
-    if (!op.shared_down) return;
-    call.weight = op.shared_down;
-    call.x = shared;
-    call.token_rows = nullptr;
-    call.token_count = op.x.tokens;
-    matmul_rows(context.level, call, begin, end);
-    for (int64_t t = 0; t < op.x.tokens; ++t)
-      accumulate(op.out + t * hidden + begin, rows + t * step, w.shared_weight[size_t(t)], end - begin);
-  });
+  context.pool->parallel_for(
+      (hidden + step - 1) / step,
+      [&](int64_t task, int thread) {
+        const int64_t begin = task * step, end = std::min(begin + step, hidden);
+        float* rows = w.thread_rows[size_t(thread)].data();  // [tokens of the expert, step]
+        MatmulCall call;
+        call.out = rows - begin;
+        call.out_stride = step;
+        std::vector<int32_t>& identity = w.pair_rows[size_t(thread)];
+        const uint64_t row_bytes = quant::row_bytes(op.down.type, uint64_t(op.down.columns));
+        for (size_t a = 0; a < w.active.size(); ++a) {
+          const int32_t e = w.active[a], first = w.first_pair[size_t(e)];
+          call.weight = op.down.expert(e);
+          call.next = a + 1 < w.active.size()
+                          ? op.down.expert(w.active[a + 1]).data + uint64_t(begin) * row_bytes
+                          : nullptr;
+          call.x = routed;
+          call.token_count = w.first_pair[size_t(e) + 1] - first;
+          for (int64_t i = 0; i < call.token_count; ++i) identity[size_t(i)] = int32_t(first + i);
+          call.token_rows = identity.data();
+          matmul_rows(context.level, call, begin, end);
+          for (int64_t i = 0; i < call.token_count; ++i)
+            accumulate(op.out + int64_t(w.pair_token[size_t(first + i)]) * hidden + begin, rows + i * step,
+                       w.pair_weight[size_t(first + i)], end - begin);
+        }
+        if (!op.shared_down) return;
+        call.weight = op.shared_down;
+        call.next = nullptr;
+        call.x = shared;
+        call.token_rows = nullptr;
+        call.token_count = op.x.tokens;
+        matmul_rows(context.level, call, begin, end);
+        for (int64_t t = 0; t < op.x.tokens; ++t)
+          accumulate(op.out + t * hidden + begin, rows + t * step, w.shared_weight[size_t(t)], end - begin);
+      },
+      matrix_order(op.x.tokens));
 }
 
 }  // namespace
