@@ -63,6 +63,7 @@ std::vector<ChatMessage> ChatSession::with_system() const {
 }
 
 Expected<FinishReason> ChatSession::answer(const OnText& on_text) {
+  InterruptGuard guard;
   auto prompt = prompt_.encode(with_system(), settings_.thinking);
   if (!prompt) return prompt.error();
   if (int64_t(prompt->tokens.size()) >= engine_.context_tokens())
@@ -94,7 +95,6 @@ Expected<FinishReason> ChatSession::answer(const OnText& on_text) {
     return true;
   });
   if (!started) return started.error();
-  InterruptGuard guard;
   while (engine_.has_work()) {
     if (InterruptGuard::interrupted()) {
       engine_.cancel(session_);

@@ -100,6 +100,7 @@ LineReader::Result LineReader::read(const std::string& prompt, std::string& line
   }
   editor_->prompt = prompt;
   editor_->interrupted = false;
+  ::el_set(editor_->line, EL_PREP_TERM, 1);  // before the prompt is seen, so that no key typed at it is lost
   int count = 0;
   const char* text = ::el_gets(editor_->line, &count);
   if (editor_->interrupted) {

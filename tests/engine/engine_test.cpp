@@ -116,6 +116,7 @@ TEST(Engine, SessionsInOneBatchAreBitForBitAsAlone) {
     auto options = base_options();
     options.delta_chunk = chunk;
     options.max_sessions = int32_t(kPrompts.size());
+    options.context_tokens = 512;  // so that all rows fit one batch and no prompt is cut
     auto engine = make(options);
     const auto together = all_logits(*engine, kPrompts);
     for (size_t i = 0; i < kPrompts.size(); ++i)
@@ -204,6 +205,9 @@ TEST(Engine, ALongerPromptKeepsWhatIsThere) {
   EXPECT_EQ(engine->tokens(a), whole);
   EXPECT_LE(nmse(logits, logits_after(*engine, b, whole)), kCutBound);
   EXPECT_EQ(engine->times(b).reused_tokens, 0);
+  engine->clear(b);
+  logits_after(*engine, b, first);  // cut at the same place: bit for bit
+  EXPECT_EQ(logits_after(*engine, b, whole), logits);
 }
 
 TEST(Engine, AConversationGoesBackToTheLastPromptThatAgrees) {
@@ -217,6 +221,7 @@ TEST(Engine, AConversationGoesBackToTheLastPromptThatAgrees) {
   const auto second = joined(first, tokens_of(7, 20));  // not what was said
   const auto logits = logits_after(*engine, a, second);
   EXPECT_EQ(engine->times(a).reused_tokens, 33);
+  logits_after(*engine, b, first);  // cut at the same place
   EXPECT_EQ(logits, logits_after(*engine, b, second));
   // The same prompt again needs no pass at all; an earlier one goes back to its own checkpoint.
   EXPECT_EQ(logits_after(*engine, a, second), logits);
