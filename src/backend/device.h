@@ -44,15 +44,6 @@ struct MemoryInfo {
   uint64_t free_bytes = 0;
 };
 
-// What one op call did; given to the observer when one is set (benchmarks, the profiler).
-struct OpRecord {
-  const char* op = "";  // "linear", "moe", ...
-  int32_t layer = -1;   // -1: outside the layers
-  uint64_t bytes_read = 0, bytes_written = 0;
-  uint64_t operations = 0;  // multiply and add counted as two
-  double seconds = 0;       // on the device
-};
-
 class Device {
  public:
   virtual ~Device() = default;
