@@ -39,6 +39,13 @@ class Reader {
     return float(result);
   }
 
+  bool flag(std::string_view key, bool when_absent) {
+    if (error_) return when_absent;
+    auto value = file_.get_bool(std::string(kPrefix) + std::string(key));
+    if (!value) return fail(value.error()) != 0;
+    return value->value_or(when_absent);
+  }
+
   void require(bool condition, const Error& error) {
     if (!condition) fail(error);
   }
@@ -119,6 +126,7 @@ std::optional<int64_t> width_of(const gguf::File& file, std::string_view tensor,
 void read_experts(const gguf::File& file, Reader& reader, HyperParameters& h) {
   h.expert_count = reader.integer("expert_count", 1, 1 << 16);
   h.top_k = reader.integer("expert_used_count", 1, 1 << 16);
+  h.normalise_experts = reader.flag("expert_weights_norm", true);
   h.expert_width = reader.integer("expert_feed_forward_length", 1, 1 << 24,
                                   width_of(file, "blk.0.ffn_down_exps.weight", 0));
   h.shared_width = reader.integer("expert_shared_feed_forward_length", 0, 1 << 24,

@@ -234,6 +234,7 @@ ops::Moe Model::expert_op(const LayerWeights& w, int64_t tokens) {
   ops::Moe op;
   op.expert_count = h_.expert_count;
   op.top_k = h_.top_k;
+  op.normalise = h_.normalise_experts;
   op.x = shaped(work_.h, tokens, h_.hidden);
   op.router = w.router;
   op.gate = w.gate;
