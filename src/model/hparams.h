@@ -26,7 +26,7 @@ struct HyperParameters {
   int32_t conv_taps = 0;
 
   int32_t expert_count = 0, top_k = 0;
-  bool normalise_experts = true;  // the weights of the chosen experts sum to 1
+  bool normalise_experts = true;               // the weights of the chosen experts sum to 1
   int32_t expert_width = 0, shared_width = 0;  // shared_width 0: no shared expert
 
   int32_t layer_count() const { return int32_t(recurrent.size()); }
