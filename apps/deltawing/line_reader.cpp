@@ -52,7 +52,7 @@ struct LineReader::Editor {
     return *static_cast<Editor*>(self);
   }
   static char* show_prompt(EditLine* line) { return of(line).prompt.data(); }
-  static unsigned char interrupt(EditLine* line, int) {
+  static unsigned char interrupt(EditLine* line, wint_t) {
     of(line).interrupted = true;
     return CC_EOF;
   }
@@ -75,7 +75,7 @@ LineReader::Editor::Editor() {
   ::el_set(line, EL_SETTY, "-d", "-isig", nullptr);
   // The signal itself, when it arrives just as an answer ends, must not end the program.
   std::signal(SIGINT, SIG_IGN);
-  ::el_set(line, EL_ADDFN, "deltawing-interrupt", "clear the line", &Editor::interrupt);
+  ::el_wset(line, EL_ADDFN, L"deltawing-interrupt", L"clear the line", &Editor::interrupt);  // el_set leaks
   ::el_set(line, EL_BIND, "^C", "deltawing-interrupt", nullptr);
 }
 
