@@ -24,10 +24,19 @@ struct Matrix {
   int64_t rows = 0;                 // outputs
   int64_t columns = 0;              // inputs
   int64_t count = 1;                // experts
+  uint64_t stride_bytes = 0;        // of a row; 0: the file's, row_bytes(type, columns)
 
   explicit operator bool() const { return data != nullptr; }
-  uint64_t matrix_bytes() const { return uint64_t(rows) * quant::row_bytes(type, uint64_t(columns)); }
-  Matrix expert(int64_t e) const { return {type, data + uint64_t(e) * matrix_bytes(), rows, columns, 1}; }
+  uint64_t row_stride() const {
+    return stride_bytes != 0 ? stride_bytes : quant::row_bytes(type, uint64_t(columns));
+  }
+  uint64_t matrix_bytes() const { return uint64_t(rows) * row_stride(); }
+  Matrix expert(int64_t e) const {
+    return {type, data + uint64_t(e) * matrix_bytes(), rows, columns, 1, stride_bytes};
+  }
+  Matrix slice(int64_t first_row, int64_t row_count) const {
+    return {type, data + uint64_t(first_row) * row_stride(), row_count, columns, 1, stride_bytes};
+  }
 };
 
 // Activations that feed matrices: fp32 and, where columns is a multiple of 32, quantised to int8. 32
@@ -51,6 +60,13 @@ struct Span {
   int32_t row_count = 0;           // >= 1
   int32_t position = 0;            // of the first row in its sequence: how many tokens came before
   const int32_t* pages = nullptr;  // host: KV page numbers, page i holds positions [i, i+1) * page_tokens
+};
+
+// What a device must know of a batch before its ops come (Device::begin_batch). All pointers: host.
+struct Batch {
+  std::span<const int32_t> ids;         // [tokens]
+  std::span<const Span> spans;          // cover the rows in order
+  std::span<const int32_t> logit_rows;  // rows that Norm will select for the output head
 };
 
 // out[t] = row ids[t] of the table.

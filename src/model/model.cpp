@@ -152,11 +152,10 @@ void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch
     // it.
     const int64_t ratio = h_.v_heads / h_.k_heads, value_rows = ratio * h_.v_dim;
     const int64_t keys = int64_t(h_.k_heads) * h_.k_dim;
-    const uint64_t row_bytes = quant::row_bytes(w.ssm_in.type, uint64_t(h_.hidden));
-    const std::byte* data = w.ssm_in.data;
+    int64_t first_row = 0;
     auto take = [&](int64_t rows, float* out, int64_t stride) {
-      projections.push_back({{w.ssm_in.type, data, rows, h_.hidden, 1}, out, stride});
-      data += uint64_t(rows) * row_bytes;
+      projections.push_back({w.ssm_in.slice(first_row, rows), out, stride});
+      first_row += rows;
     };
     for (int64_t head = 0; head < h_.k_heads; ++head) {
       take(h_.k_dim, qkv + head * h_.k_dim, h_.channels());
