@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -62,9 +63,23 @@ class Device {
   // Brings a weight that lies in host memory (valid as long as the model) into the device's layout.
   virtual Expected<ops::Matrix> import(const ops::Matrix& host) = 0;
 
-  // Allocates the working memory of the largest mixture-of-experts call there will be (sizes count, not
-  // data).
+  // Allocates the working memory of the largest call there will be (sizes count, not data).
   virtual void reserve(const ops::Moe& largest) = 0;
+  virtual void reserve(const ops::DeltaMixer&) {}
+  virtual void reserve(const ops::Attention&) {}
+
+  // Says which batch the next ops belong to, so that a device can bring its ids, spans, pages and rows over
+  // at once. Ops given other host arrays still work, slower.
+  virtual void begin_batch(const ops::Batch&) {}
+  // The layer the next ops belong to, for records of work; -1: none.
+  virtual void begin_layer(int32_t) {}
+  // Runs a pass: the ops that `issue` calls for the batch of begin_batch(). A device may keep what was issued
+  // under `key` and the batch's shape, and issue that again without calling `issue`. So `issue` must depend
+  // on nothing but key, the batch's shape and memory that stays where it is, and must not wait.
+  virtual void run_pass(uint64_t key, const std::function<void()>& issue) {
+    (void)key;
+    issue();
+  }
 
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;
@@ -75,6 +90,15 @@ class Device {
   virtual void delta_mixer(const ops::DeltaMixer& op) = 0;
   virtual void attention(const ops::Attention& op) = 0;
   virtual void moe(const ops::Moe& op) = 0;
+  // A norm and what reads its output, so that a device can run them as one. norm.rows == nullptr.
+  virtual void norm_linear(const ops::Norm& norm_op, std::span<const ops::Linear> outputs) {
+    norm(norm_op);
+    linear(norm_op.out, outputs);
+  }
+  virtual void norm_moe(const ops::Norm& norm_op, const ops::Moe& op) {
+    norm(norm_op);
+    moe(op);
+  }
 };
 
 // An Activations with room for `tokens` rows, backed by one Buffer.

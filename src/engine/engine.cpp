@@ -161,8 +161,13 @@ Expected<void> Engine::plan_and_load_model() {
     auto device = make_cpu_device(options_.cpu);
     if (!device) return device.error();
     device_ = std::move(*device);
+  } else if (options_.device == "gpu" || options_.device == gpu_backend_name()) {
+    auto device = make_gpu_device(options_.gpu);
+    if (!device) return device.error();
+    device_ = std::move(*device);
   } else {
-    return make_error("the device '", options_.device, "' is unknown; this build has cpu and reference");
+    return make_error("the device '", options_.device, "' is unknown; this build has cpu, ",
+                      *gpu_backend_name() != 0 ? "gpu, " : "", "reference");
   }
 
   const MemoryRequest request = memory_request(options_, context_tokens_);

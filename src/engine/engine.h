@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/cpu_device.h"
+#include "backend/gpu_device.h"
 #include "base/expected.h"
 #include "engine/memory_plan.h"
 #include "engine/sampler.h"
@@ -26,8 +27,9 @@ struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
   bool prefetch = false;       // ask the kernel to read the mapped file ahead
-  std::string device = "cpu";  // cpu, or reference (plain loops, for comparison)
+  std::string device = "cpu";  // cpu, gpu, or reference (plain loops, for comparison)
   CpuOptions cpu;
+  GpuOptions gpu;
   int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
   int32_t max_sessions = 1;
   int32_t batch_tokens = 512;  // rows of a forward pass

@@ -67,6 +67,7 @@ struct Batch {
   std::span<const int32_t> ids;         // [tokens]
   std::span<const Span> spans;          // cover the rows in order
   std::span<const int32_t> logit_rows;  // rows that Norm will select for the output head
+  int32_t page_tokens = 0;              // of Span::pages
 };
 
 // out[t] = row ids[t] of the table.

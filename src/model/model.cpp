@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -92,6 +93,8 @@ Expected<void> Model::allocate_workspace() {
     *r.buffer = std::move(*buffer);
   }
   for (const LayerWeights& w : weights_.layers) device_->reserve(expert_op(w, t));
+  device_->reserve(delta_op(t));
+  device_->reserve(attention_op(t));
   return {};
 }
 
@@ -109,34 +112,82 @@ void Model::check(const Batch& batch, const StateStore& state) const {
   for (int32_t r : batch.logit_rows) DW_CHECK(r >= 0 && r < tokens, "logit row out of range");
 }
 
-void Model::norm(const float* weight, int64_t tokens) {
+ops::Norm Model::norm_op(const float* weight, int64_t tokens) const {
   ops::Norm op;
   op.x = work_.x.as<const float>();
   op.weight = weight;
   op.eps = h_.norm_eps;
   op.out = shaped(work_.h, tokens, h_.hidden);
-  device_->norm(op);
+  return op;
 }
 
 void Model::forward(const Batch& batch, StateStore& state, const LogitSink& sink) {
   check(batch, state);
   const int64_t tokens = int64_t(batch.tokens.size());
-  device_->embed({weights_.embedding, batch.tokens.data(), tokens, work_.x.as<float>()});
-  for (int32_t i = 0; i < h_.layer_count(); ++i) run_layer(weights_.layers[size_t(i)], i, batch, state);
-  if (has_mtp())
-    device_->copy_on_device(work_.trunk.data(), work_.x.data(), uint64_t(tokens) * h_.hidden * sizeof(float));
-  head(weights_.output, weights_.output_norm, batch.logit_rows, sink);
+  device_->begin_batch(batch_op(batch, batch.tokens, state));
+  device_->run_pass(pass_key(state, false), [&] {
+    device_->embed({weights_.embedding, batch.tokens.data(), tokens, work_.x.as<float>()});
+    for (int32_t i = 0; i < h_.layer_count(); ++i) run_layer(weights_.layers[size_t(i)], i, batch, state);
+    if (has_mtp())
+      device_->copy_on_device(work_.trunk.data(), work_.x.data(),
+                              uint64_t(tokens) * h_.hidden * sizeof(float));
+    device_->begin_layer(-1);
+    if (one_round(batch)) head(weights_.output, weights_.output_norm, batch.logit_rows);
+  });
+  give_logits(weights_.output, weights_.output_norm, batch, sink);
+}
+
+ops::Batch Model::batch_op(const Batch& batch, std::span<const int32_t> ids, const StateStore& state) const {
+  return {ids, batch.spans, batch.logit_rows, state.options().page_tokens};
+}
+
+// A pass uses addresses of this model and of the state, and no others.
+uint64_t Model::pass_key(const StateStore& state, bool mtp) const {
+  const auto model = uint64_t(reinterpret_cast<uintptr_t>(work_.x.data()));
+  return (model ^ std::rotl(state.address(), 20)) * 2 + (mtp ? 1 : 0);
+}
+
+bool Model::one_round(const Batch& batch) const {
+  return !batch.logit_rows.empty() && batch.logit_rows.size() <= size_t(kHeadRows);
 }
 
 void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
   const int64_t tokens = int64_t(batch.tokens.size());
-  norm(w.attn_norm, tokens);
+  device_->begin_layer(layer);
   if (w.recurrent)
     delta_layer(w, layer, batch, state);
   else
     attention_layer(w, layer, batch, state);
-  norm(w.post_norm, tokens);
-  device_->moe(expert_op(w, tokens));
+  device_->norm_moe(norm_op(w.post_norm, tokens), expert_op(w, tokens));
+}
+
+// The sizes of the mixers' ops; data comes with the call.
+ops::DeltaMixer Model::delta_op(int64_t tokens) const {
+  ops::DeltaMixer op;
+  op.k_heads = h_.k_heads;
+  op.v_heads = h_.v_heads;
+  op.k_dim = h_.k_dim;
+  op.v_dim = h_.v_dim;
+  op.conv_taps = h_.conv_taps;
+  op.chunk = options_.delta_chunk;
+  op.min_chunked_tokens = options_.min_chunked_tokens;
+  op.tokens = tokens;
+  op.eps = h_.norm_eps;
+  return op;
+}
+
+ops::Attention Model::attention_op(int64_t tokens) const {
+  ops::Attention op;
+  op.heads = h_.heads;
+  op.kv_heads = h_.kv_heads;
+  op.key_dim = h_.head_dim;
+  op.value_dim = h_.head_dim;
+  op.rope_dims = h_.rope_dims;
+  op.rope_base = h_.rope_base;
+  op.eps = h_.norm_eps;
+  op.scale = 1 / std::sqrt(float(h_.head_dim));
+  op.tokens = tokens;
+  return op;
 }
 
 void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
@@ -165,17 +216,9 @@ void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch
     }
   }
   projections.push_back({w.ba, work_.small.as<float>()});
-  device_->linear(shaped(work_.h, tokens, h_.hidden), projections);
+  device_->norm_linear(norm_op(w.attn_norm, tokens), projections);
 
-  ops::DeltaMixer op;
-  op.k_heads = h_.k_heads;
-  op.v_heads = h_.v_heads;
-  op.k_dim = h_.k_dim;
-  op.v_dim = h_.v_dim;
-  op.conv_taps = h_.conv_taps;
-  op.chunk = options_.delta_chunk;
-  op.min_chunked_tokens = options_.min_chunked_tokens;
-  op.tokens = tokens;
+  ops::DeltaMixer op = delta_op(tokens);
   op.spans = batch.spans;
   op.qkv = qkv;
   op.z = z;
@@ -184,7 +227,6 @@ void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch
   op.dt_bias = w.dt_bias;
   op.a = w.a;
   op.norm = w.delta_norm;
-  op.eps = h_.norm_eps;
   op.conv_state = state.conv_state(layer);
   op.state = state.delta_state(layer);
   op.out = shaped(work_.mixed, tokens, h_.delta_width());
@@ -200,18 +242,9 @@ void Model::attention_layer(const LayerWeights& w, int32_t layer, const Batch& b
   float* k = work_.side.as<float>();
   float* v = k + tokens * kv_columns;
   const ops::Linear projections[] = {{w.q_gate, work_.wide.as<float>()}, {w.k, k}, {w.v, v}};
-  device_->linear(shaped(work_.h, tokens, h_.hidden), projections);
+  device_->norm_linear(norm_op(w.attn_norm, tokens), projections);
 
-  ops::Attention op;
-  op.heads = h_.heads;
-  op.kv_heads = h_.kv_heads;
-  op.key_dim = h_.head_dim;
-  op.value_dim = h_.head_dim;
-  op.rope_dims = h_.rope_dims;
-  op.rope_base = h_.rope_base;
-  op.eps = h_.norm_eps;
-  op.scale = 1 / std::sqrt(float(h_.head_dim));
-  op.tokens = tokens;
+  ops::Attention op = attention_op(tokens);
   op.spans = batch.spans;
   op.q_gate = work_.wide.as<const float>();
   op.k = k;
@@ -248,23 +281,24 @@ ops::Moe Model::expert_op(const LayerWeights& w, int64_t tokens) {
   return op;
 }
 
-void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows,
-                 const LogitSink& sink) {
+// Logits of up to kHeadRows rows, into the workspace.
+void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows) {
+  ops::Norm op = norm_op(norm_weight, int64_t(rows.size()));
+  op.rows = rows.data();
+  device_->norm(op);
+  const ops::Linear linear[] = {{output, work_.logits.as<float>()}};
+  device_->linear(op.out, linear);
+}
+
+void Model::give_logits(const ops::Matrix& output, const float* norm_weight, const Batch& batch,
+                        const LogitSink& sink) {
+  const std::span<const int32_t> rows = batch.logit_rows;
+  const size_t vocabulary = size_t(h_.vocabulary);
   for (size_t first = 0; first < rows.size(); first += kHeadRows) {
-    const int64_t count = int64_t(std::min<size_t>(kHeadRows, rows.size() - first));
-    ops::Norm op;
-    op.x = work_.x.as<const float>();
-    op.rows = rows.data() + first;
-    op.weight = norm_weight;
-    op.eps = h_.norm_eps;
-    op.out = shaped(work_.h, count, h_.hidden);
-    device_->norm(op);
-    const ops::Linear linear[] = {{output, work_.logits.as<float>()}};
-    device_->linear(op.out, linear);
-    const size_t vocabulary = size_t(h_.vocabulary);
-    device_->copy_to_host(host_logits_.data(), work_.logits.data(),
-                          size_t(count) * vocabulary * sizeof(float));
-    for (size_t i = 0; i < size_t(count); ++i)
+    const size_t count = std::min<size_t>(kHeadRows, rows.size() - first);
+    if (!one_round(batch)) head(output, norm_weight, rows.subspan(first, count));
+    device_->copy_to_host(host_logits_.data(), work_.logits.data(), count * vocabulary * sizeof(float));
+    for (size_t i = 0; i < count; ++i)
       sink(first + i, std::span<float>(host_logits_.data() + i * vocabulary, vocabulary));
   }
   device_->synchronize();
@@ -276,8 +310,19 @@ void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens
   check(batch, state);
   DW_CHECK(next_tokens.size() == batch.tokens.size(), "one next token a row");
   const MtpWeights& m = weights_.mtp[0];
-  const int64_t tokens = int64_t(batch.tokens.size());
+  device_->begin_batch(batch_op(batch, next_tokens, state));
+  device_->run_pass(pass_key(state, true), [&] {
+    mtp_block(m, batch, next_tokens, state);
+    device_->begin_layer(-1);
+    if (one_round(batch)) head(m.head, m.head_norm, batch.logit_rows);
+  });
+  give_logits(m.head, m.head_norm, batch, sink);
+}
 
+void Model::mtp_block(const MtpWeights& m, const Batch& batch, std::span<const int32_t> next_tokens,
+                      StateStore& state) {
+  const int64_t tokens = int64_t(batch.tokens.size());
+  device_->begin_layer(h_.layer_count());
   // joined = [ norm(embedding of the next token) * enorm ; norm(norm(trunk) * output_norm) * hnorm ]
   ops::Norm op;
   op.eps = h_.norm_eps;
@@ -301,7 +346,6 @@ void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens
   device_->linear(shaped(work_.joined, tokens, 2 * int64_t(h_.hidden)), project);
 
   run_layer(m.block, h_.layer_count(), batch, state);
-  head(m.head, m.head_norm, batch.logit_rows, sink);
 }
 
 }  // namespace dw

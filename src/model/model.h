@@ -73,10 +73,17 @@ class Model {
   void run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  void mtp_block(const MtpWeights& m, const Batch& batch, std::span<const int32_t> next_tokens,
+                 StateStore& state);
+  ops::Norm norm_op(const float* weight, int64_t tokens) const;
+  ops::DeltaMixer delta_op(int64_t tokens) const;
+  ops::Attention attention_op(int64_t tokens) const;
   ops::Moe expert_op(const LayerWeights& w, int64_t tokens);
-  void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows,
-            const LogitSink& sink);
-  void norm(const float* weight, int64_t tokens);
+  ops::Batch batch_op(const Batch& batch, std::span<const int32_t> ids, const StateStore& state) const;
+  uint64_t pass_key(const StateStore& state, bool mtp) const;
+  bool one_round(const Batch& batch) const;  // all logits in one pass of the head
+  void head(const ops::Matrix& output, const float* norm, std::span<const int32_t> rows);
+  void give_logits(const ops::Matrix& output, const float* norm, const Batch& batch, const LogitSink& sink);
   void check(const Batch& batch, const StateStore& state) const;
 
   Device* device_ = nullptr;

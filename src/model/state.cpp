@@ -61,6 +61,14 @@ void StateStore::visit_slot(int32_t slot, Visit visit) const {
   }
 }
 
+uint64_t StateStore::address() const {
+  for (const Layer& layer : layers_) {
+    const void* data = layer.delta.data() != nullptr ? layer.delta.data() : layer.k.data();
+    if (data != nullptr) return uint64_t(reinterpret_cast<uintptr_t>(data));
+  }
+  return 0;
+}
+
 void StateStore::clear_slot(int32_t slot) {
   visit_slot(slot, [&](std::byte* base, uint64_t bytes) {
     device_->fill_zero(base + uint64_t(slot) * bytes, bytes);

@@ -30,6 +30,9 @@ class StateStore {
   std::byte* k_cache(int32_t layer) const { return layers_[size_t(layer)].k.as<std::byte>(); }
   std::byte* v_cache(int32_t layer) const { return layers_[size_t(layer)].v.as<std::byte>(); }
 
+  // Where its memory begins: differs between stores that live at the same time.
+  uint64_t address() const;
+
   void clear_slot(int32_t slot);  // the state before the first token: zeros
   // An exact copy of a slot's recurrent state in host memory: snapshot_bytes() bytes.
   void save_slot(int32_t slot, std::byte* to) const;
