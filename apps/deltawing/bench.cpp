@@ -12,7 +12,6 @@
 #include "console.h"
 #include "flags.h"
 #include "json_output.h"
-#include "kernels/cpu/bandwidth.h"
 #include "model/work.h"
 
 namespace dw {
@@ -185,10 +184,7 @@ Expected<void> bench(const BenchFlags& flags) {
   report.types = type_summary((*engine)->file());
   report.device = (*engine)->device().description();
   for (const auto& tensor : (*engine)->file().tensors()) report.parameter_bytes += double(tensor.size_bytes);
-  {
-    ThreadPool pool(options->cpu.threads > 0 ? options->cpu.threads : physical_core_count());
-    report.read_bandwidth = cpu::measure_read_bandwidth(pool);
-  }
+  report.read_bandwidth = (*engine)->device().measure_bandwidth();
   InterruptGuard guard;
   for (const Test& test : tests) {
     if (!stdout_is_terminal() || flags.format != "md")

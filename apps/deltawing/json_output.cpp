@@ -121,7 +121,18 @@ Expected<std::vector<ChatMessage>> parse_conversation(const std::string& text) {
 
 namespace {
 
+Value gpus_json(const MachineReport& m) {
+  Value gpus = Value::array();
+  for (const GpuInfo& gpu : m.gpus)
+    gpus.push_back({{"name", gpu.name},
+                    {"architecture", gpu.architecture},
+                    {"multiprocessors", gpu.multiprocessors},
+                    {"memory_bytes", gpu.total_bytes}});
+  return gpus;
+}
+
 Value machine_json(const MachineReport& m) {
+  const std::string backend = gpu_backend_name();
   return {{"processor", m.processor},
           {"level", m.level},
           {"cores", m.cores},
@@ -136,7 +147,9 @@ Value machine_json(const MachineReport& m) {
           {"address_space_limit_bytes", m.address_space_limit},
           {"locked_memory_limit_bytes", m.locked_memory_limit},
           {"system", m.kernel},
-          {"gpu_backend", nullptr}};
+          {"gpu_backend", backend.empty() ? Value() : Value(backend)},
+          {"gpus", gpus_json(m)},
+          {"gpu_problem", m.gpu_problem.empty() ? Value() : Value(m.gpu_problem)}};
 }
 
 Value model_json(const ModelReport& model) {

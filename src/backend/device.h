@@ -51,6 +51,9 @@ class Device {
   virtual std::string name() const = 0;         // "cpu"
   virtual std::string description() const = 0;  // "AMD EPYC, avx512, 2 threads"
   virtual MemoryInfo memory() const = 0;
+  // Bytes a second that a plain read of the device's memory reaches, measured now (below a second); 0: not
+  // known.
+  virtual double measure_bandwidth() { return 0; }
 
   virtual Expected<Buffer> allocate(uint64_t size_bytes) = 0;
   virtual void free_memory(void* data, uint64_t size_bytes) = 0;
@@ -62,6 +65,10 @@ class Device {
 
   // Brings a weight that lies in host memory (valid as long as the model) into the device's layout.
   virtual Expected<ops::Matrix> import(const ops::Matrix& host) = 0;
+  // Bytes of the device's memory that import(host) takes.
+  virtual uint64_t import_bytes(const ops::Matrix& host) const {
+    return host.matrix_bytes() * uint64_t(host.count);
+  }
 
   // Allocates the working memory of the largest call there will be (sizes count, not data).
   virtual void reserve(const ops::Moe& largest) = 0;

@@ -155,24 +155,9 @@ Expected<void> Engine::plan_and_load_model() {
   auto context = resolve_context(options_, *h);
   if (!context) return context.error();
   context_tokens_ = *context;
-  if (options_.device == "reference") {
-    device_ = make_reference_device();
-  } else if (options_.device == "cpu") {
-    auto device = make_cpu_device(options_.cpu);
-    if (!device) return device.error();
-    device_ = std::move(*device);
-  } else if (options_.device == "gpu" || options_.device == gpu_backend_name()) {
-    auto device = make_gpu_device(options_.gpu);
-    if (!device) return device.error();
-    device_ = std::move(*device);
-  } else {
-    return make_error("the device '", options_.device, "' is unknown; this build has cpu, ",
-                      *gpu_backend_name() != 0 ? "gpu, " : "", "reference");
-  }
-
+  if (auto opened = open_devices(); !opened) return opened.error();
   const MemoryRequest request = memory_request(options_, context_tokens_);
-  plan_ = plan_memory(*file_, *h, request);
-  if (auto fits = check_fits(plan_, device_->memory().free_bytes); !fits) return fits.error();
+  if (auto placed = place_model(*h, request); !placed) return placed.error();
 
   if (!options_.use_mmap) {
     gguf::OpenOptions open;
@@ -185,17 +170,76 @@ Expected<void> Engine::plan_and_load_model() {
   } else if (options_.prefetch) {
     for (const MappedFile& map : file_->maps()) map.prefetch(0, map.bytes().size());
   }
-  auto model = Model::load(*file_, *device_, request.model, [this](uint64_t done, uint64_t total) {
+  std::vector<Device*> devices;
+  for (const auto& device : devices_) devices.push_back(device.get());
+  auto model = Model::load(*file_, devices, placement_, request.model, [this](uint64_t done, uint64_t total) {
     if (options_.progress) options_.progress("loading", done, total);
   });
   if (!model) return model.error();
   model_ = std::make_unique<Model>(std::move(*model));
-  auto state = StateStore::create(*device_, model_->hyper_parameters(), request.state);
+  auto state = StateStore::create(devices, placement_, model_->hyper_parameters(), request.state);
   if (!state) return state.error();
   state_ = std::make_unique<StateStore>(std::move(*state));
   sessions_.resize(size_t(options_.max_sessions));
   for (int32_t page = request.state.pages; page-- > 0;) free_pages_.push_back(page);
   return {};
+}
+
+// The device asked for; behind a GPU the CPU, for what does not fit.
+Expected<void> Engine::open_devices() {
+  std::string& name = options_.device;
+  if (name == "auto") name = options_.placement.gpu_layers != 0 && list_gpus() ? "gpu" : "cpu";
+  if (name == "reference") {
+    devices_.push_back(make_reference_device());
+    return {};
+  }
+  if (name == "gpu" || (name == gpu_backend_name() && !name.empty())) {
+    auto gpu = make_gpu_device(options_.gpu);
+    if (!gpu) return gpu.error();
+    devices_.push_back(std::move(*gpu));
+  } else if (name != "cpu") {
+    return make_error("the device '", name, "' is unknown; use auto, cpu, gpu or reference");
+  }
+  auto cpu = make_cpu_device(options_.cpu);
+  if (!cpu) return cpu.error();
+  devices_.push_back(std::move(*cpu));
+  return {};
+}
+
+Expected<void> Engine::place_model(const HyperParameters& h, const MemoryRequest& request) {
+  if (devices_.size() == 2) {
+    const Device& gpu = *devices_[0];
+    auto plan = plan_placement(*file_, h, request, options_.placement, gpu, gpu.memory().free_bytes);
+    if (!plan) return plan.error();
+    placement_ = std::move(plan->placement);
+  } else {
+    placement_ = Placement::all_on(0, h.layer_count() + h.mtp_layers);
+  }
+  return check_memory(h, request);
+}
+
+// What must fit in the memory of the host.
+Expected<void> Engine::check_memory(const HyperParameters& h, const MemoryRequest& request) {
+  plan_ = plan_memory(*file_, h, request);
+  if (devices_.size() == 2 && placement_.on_one_device() && placement_.head == 0)
+    std::erase_if(plan_.parts, [](const auto& part) {
+      return part.name == "KV cache" || part.name == "recurrent state" || part.name == "workspace";
+    });
+  return check_fits(plan_, devices_.back()->memory().free_bytes);
+}
+
+std::string Engine::device_description() const {
+  return devices_[0]->description();
+}
+
+std::string Engine::placement_description() const {
+  if (placement_.on_one_device()) return {};
+  const auto on_gpu = [](const std::vector<int32_t>& blocks) {
+    return std::count(blocks.begin(), blocks.end(), 0);
+  };
+  return "on the GPU: " + std::to_string(on_gpu(placement_.mixer)) + " mixers and the experts of " +
+         std::to_string(on_gpu(placement_.experts)) + " of " + std::to_string(placement_.mixer.size()) +
+         " blocks" + (placement_.head == 0 ? ", and the output head" : "") + "; the rest on the CPU";
 }
 
 Engine::Session& Engine::session(SessionId id) {

@@ -16,6 +16,7 @@
 #include "backend/gpu_device.h"
 #include "base/expected.h"
 #include "engine/memory_plan.h"
+#include "engine/placement_plan.h"
 #include "engine/sampler.h"
 #include "gguf/file.h"
 #include "model/model.h"
@@ -26,10 +27,12 @@ namespace dw {
 struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
-  bool prefetch = false;       // ask the kernel to read the mapped file ahead
-  std::string device = "cpu";  // cpu, gpu, or reference (plain loops, for comparison)
+  bool prefetch = false;  // ask the kernel to read the mapped file ahead
+  // auto (the GPU where there is one, else the CPU), cpu, gpu, or reference (plain loops, for comparison)
+  std::string device = "cpu";
   CpuOptions cpu;
   GpuOptions gpu;
+  PlacementRequest placement;   // of a model on the GPU
   int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
   int32_t max_sessions = 1;
   int32_t batch_tokens = 512;  // rows of a forward pass
@@ -79,8 +82,10 @@ class Engine {
 
   const gguf::File& file() const { return *file_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  Device& device() { return *device_; }
-  std::string device_description() const { return device_->description(); }
+  Device& device() { return *devices_[0]; }
+  std::string device_description() const;
+  // Empty when all of the model lies on one device.
+  std::string placement_description() const;
   const Model& model() const { return *model_; }
   const MemoryPlan& plan() const { return plan_; }
   int32_t context_tokens() const { return context_tokens_; }
@@ -127,6 +132,9 @@ class Engine {
   Engine() = default;
   Expected<void> load_file();
   Expected<void> plan_and_load_model();
+  Expected<void> open_devices();
+  Expected<void> place_model(const HyperParameters& h, const MemoryRequest& request);
+  Expected<void> check_memory(const HyperParameters& h, const MemoryRequest& request);
   Session& session(SessionId id);
   const Session& session(SessionId id) const;
   bool grow_pages(Session& s, int64_t tokens);
@@ -140,7 +148,8 @@ class Engine {
   EngineOptions options_;
   std::unique_ptr<gguf::File> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<Device> device_;
+  std::vector<std::unique_ptr<Device>> devices_;  // the GPU first
+  Placement placement_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StateStore> state_;
   MemoryPlan plan_;

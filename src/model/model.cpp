@@ -44,58 +44,94 @@ uint64_t Model::workspace_bytes(const HyperParameters& h, const ModelOptions& op
 
 Expected<Model> Model::load(const gguf::File& file, Device& device, const ModelOptions& options,
                             const std::function<void(uint64_t, uint64_t)>& progress) {
+  auto h = read_hyper_parameters(file);
+  if (!h) return h.error();
+  Device* const devices[] = {&device};
+  return load(file, devices, Placement::all_on(0, h->layer_count() + h->mtp_layers), options, progress);
+}
+
+Expected<Model> Model::load(const gguf::File& file, DeviceList devices, const Placement& placement,
+                            const ModelOptions& options,
+                            const std::function<void(uint64_t, uint64_t)>& progress) {
   Model model;
-  model.device_ = &device;
   model.options_ = options;
+  model.placement_ = placement;
   auto h = read_hyper_parameters(file);
   if (!h) return h.error();
   model.h_ = std::move(*h);
-  auto weights = bind_weights(file, model.h_, device, progress);
+  const size_t blocks = size_t(model.h_.layer_count() + model.h_.mtp_layers);
+  DW_CHECK(placement.mixer.size() == blocks && placement.experts.size() == blocks,
+           "a placement names a device for each block");
+  auto weights = bind_weights(file, model.h_, devices, placement, progress);
   if (!weights) return weights.error();
   model.weights_ = std::move(*weights);
-  if (auto allocated = model.allocate_workspace(); !allocated) return allocated.error();
+  model.stages_.resize(devices.size());
+  std::vector<int32_t> used = placement.mixer;
+  used.insert(used.end(), placement.experts.begin(), placement.experts.end());
+  used.insert(used.end(), {placement.embedding, placement.head});
+  for (int32_t d : used) {
+    Stage& stage = model.stages_[size_t(d)];
+    if (stage.device != nullptr) continue;
+    stage.device = devices[size_t(d)];
+    if (auto allocated = model.allocate_workspace(stage); !allocated) return allocated.error();
+  }
+  model.host_logits_.resize(size_t(kHeadRows) * size_t(model.h_.vocabulary));
+  if (!placement.on_one_device())
+    model.host_x_.resize(size_t(options.max_batch_tokens) * size_t(model.h_.hidden));
+  model.reserve(options.max_batch_tokens);
   return model;
 }
 
-Expected<void> Model::allocate_workspace() {
+Expected<void> Model::allocate_workspace(Stage& stage) {
   const int64_t t = options_.max_batch_tokens;
   struct Request {
     Buffer* buffer;
     int64_t floats;
   };
   const int64_t mtp = h_.mtp_layers > 0 ? t * h_.hidden : 0;
+  Workspace& work = stage.work;
   const Request requests[] = {
-      {&work_.x, t * h_.hidden},
-      {&work_.wide, t * wide_columns(h_)},
-      {&work_.side, t * side_columns(h_)},
-      {&work_.small, t * 2 * h_.v_heads},
-      {&work_.logits, kHeadRows * int64_t(h_.vocabulary)},
-      {&work_.trunk, mtp},
-      {&work_.pair, 2 * mtp},
+      {&work.x, t * h_.hidden},
+      {&work.wide, t * wide_columns(h_)},
+      {&work.side, t * side_columns(h_)},
+      {&work.small, t * 2 * h_.v_heads},
+      {&work.logits, kHeadRows * int64_t(h_.vocabulary)},
+      {&work.trunk, mtp},
+      {&work.pair, 2 * mtp},
   };
   for (const Request& request : requests) {
-    auto buffer = device_->allocate(uint64_t(request.floats) * sizeof(float));
+    auto buffer = stage.device->allocate(uint64_t(request.floats) * sizeof(float));
     if (!buffer) return buffer.error();
     *request.buffer = std::move(*buffer);
   }
-  host_logits_.resize(size_t(kHeadRows) * size_t(h_.vocabulary));
   struct Rows {
     ActivationBuffer* buffer;
     int64_t columns;
   };
-  const Rows rows[] = {{&work_.h, h_.hidden},
-                       {&work_.mixed, mixed_columns(h_)},
-                       {&work_.joined, h_.mtp_layers > 0 ? 2 * int64_t(h_.hidden) : 0}};
+  const Rows rows[] = {{&work.h, h_.hidden},
+                       {&work.mixed, mixed_columns(h_)},
+                       {&work.joined, h_.mtp_layers > 0 ? 2 * int64_t(h_.hidden) : 0}};
   for (const Rows& r : rows) {
     if (r.columns == 0) continue;
-    auto buffer = ActivationBuffer::allocate(*device_, t, r.columns);
+    auto buffer = ActivationBuffer::allocate(*stage.device, t, r.columns);
     if (!buffer) return buffer.error();
     *r.buffer = std::move(*buffer);
   }
-  for (const LayerWeights& w : weights_.layers) device_->reserve(expert_op(w, t));
-  device_->reserve(delta_op(t));
-  device_->reserve(attention_op(t));
   return {};
+}
+
+// Working memory of the ops.
+void Model::reserve(int64_t tokens) {
+  for (size_t i = 0; i < weights_.layers.size() + weights_.mtp.size(); ++i) {
+    const LayerWeights& w = i < weights_.layers.size() ? weights_.layers[i] : weights_.mtp[0].block;
+    Stage& mixer = stages_[size_t(placement_.mixer[i])];
+    Stage& experts = stages_[size_t(placement_.experts[i])];
+    experts.device->reserve(expert_op(experts, w, tokens));
+    if (w.recurrent)
+      mixer.device->reserve(delta_op(tokens));
+    else
+      mixer.device->reserve(attention_op(tokens));
+  }
 }
 
 void Model::check(const Batch& batch, const StateStore& state) const {
@@ -112,29 +148,59 @@ void Model::check(const Batch& batch, const StateStore& state) const {
   for (int32_t r : batch.logit_rows) DW_CHECK(r >= 0 && r < tokens, "logit row out of range");
 }
 
-ops::Norm Model::norm_op(const float* weight, int64_t tokens) const {
+ops::Norm Model::norm_op(const Stage& s, const float* weight, int64_t tokens) const {
   ops::Norm op;
-  op.x = work_.x.as<const float>();
+  op.x = s.work.x.as<const float>();
   op.weight = weight;
   op.eps = h_.norm_eps;
-  op.out = shaped(work_.h, tokens, h_.hidden);
+  op.out = shaped(s.work.h, tokens, h_.hidden);
   return op;
 }
 
 void Model::forward(const Batch& batch, StateStore& state, const LogitSink& sink) {
   check(batch, state);
-  const int64_t tokens = int64_t(batch.tokens.size());
-  device_->begin_batch(batch_op(batch, batch.tokens, state));
-  device_->run_pass(pass_key(state, false), [&] {
-    device_->embed({weights_.embedding, batch.tokens.data(), tokens, work_.x.as<float>()});
-    for (int32_t i = 0; i < h_.layer_count(); ++i) run_layer(weights_.layers[size_t(i)], i, batch, state);
-    if (has_mtp())
-      device_->copy_on_device(work_.trunk.data(), work_.x.data(),
-                              uint64_t(tokens) * h_.hidden * sizeof(float));
-    device_->begin_layer(-1);
-    if (one_round(batch)) head(weights_.output, weights_.output_norm, batch.logit_rows);
-  });
+  begin_batch(batch_op(batch, batch.tokens, state));
+  run_pass(pass_key(state, false), [&] { trunk(batch, state); });
   give_logits(weights_.output, weights_.output_norm, batch, sink);
+}
+
+void Model::trunk(const Batch& batch, StateStore& state) {
+  const int64_t tokens = int64_t(batch.tokens.size());
+  Stage& first = stages_[size_t(placement_.embedding)];
+  x_stage_ = placement_.embedding;
+  first.device->embed({weights_.embedding, batch.tokens.data(), tokens, first.work.x.as<float>()});
+  for (int32_t i = 0; i < h_.layer_count(); ++i) run_layer(weights_.layers[size_t(i)], i, batch, state);
+  Stage& last = move_to(placement_.head, tokens);
+  if (has_mtp())
+    last.device->copy_on_device(last.work.trunk.data(), last.work.x.data(),
+                                uint64_t(tokens) * h_.hidden * sizeof(float));
+  last.device->begin_layer(-1);
+  if (one_round(batch)) head(weights_.output, weights_.output_norm, batch.logit_rows);
+}
+
+void Model::begin_batch(const ops::Batch& batch) {
+  for (Stage& stage : stages_)
+    if (stage.device != nullptr) stage.device->begin_batch(batch);
+}
+
+// Only a pass that stays on one device never waits.
+void Model::run_pass(uint64_t key, const std::function<void()>& issue) {
+  if (placement_.on_one_device())
+    stages_[size_t(placement_.head)].device->run_pass(key, issue);
+  else
+    issue();
+}
+
+// Brings the residual to a device; it passes through host memory.
+Model::Stage& Model::move_to(int32_t stage, int64_t tokens) {
+  Stage& to = stages_[size_t(stage)];
+  if (stage == x_stage_) return to;
+  Stage& from = stages_[size_t(x_stage_)];
+  const uint64_t bytes = uint64_t(tokens) * h_.hidden * sizeof(float);
+  from.device->copy_to_host(host_x_.data(), from.work.x.data(), bytes);
+  to.device->copy_to_device(to.work.x.data(), host_x_.data(), bytes);
+  x_stage_ = stage;
+  return to;
 }
 
 ops::Batch Model::batch_op(const Batch& batch, std::span<const int32_t> ids, const StateStore& state) const {
@@ -143,7 +209,7 @@ ops::Batch Model::batch_op(const Batch& batch, std::span<const int32_t> ids, con
 
 // A pass uses addresses of this model and of the state, and no others.
 uint64_t Model::pass_key(const StateStore& state, bool mtp) const {
-  const auto model = uint64_t(reinterpret_cast<uintptr_t>(work_.x.data()));
+  const auto model = uint64_t(reinterpret_cast<uintptr_t>(stages_[size_t(placement_.head)].work.x.data()));
   return (model ^ std::rotl(state.address(), 20)) * 2 + (mtp ? 1 : 0);
 }
 
@@ -153,12 +219,15 @@ bool Model::one_round(const Batch& batch) const {
 
 void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
   const int64_t tokens = int64_t(batch.tokens.size());
-  device_->begin_layer(layer);
+  Stage& mixer = move_to(placement_.mixer[size_t(layer)], tokens);
+  mixer.device->begin_layer(layer);
   if (w.recurrent)
-    delta_layer(w, layer, batch, state);
+    delta_layer(mixer, w, layer, batch, state);
   else
-    attention_layer(w, layer, batch, state);
-  device_->norm_moe(norm_op(w.post_norm, tokens), expert_op(w, tokens));
+    attention_layer(mixer, w, layer, batch, state);
+  Stage& experts = move_to(placement_.experts[size_t(layer)], tokens);
+  experts.device->begin_layer(layer);
+  experts.device->norm_moe(norm_op(experts, w.post_norm, tokens), expert_op(experts, w, tokens));
 }
 
 // The sizes of the mixers' ops; data comes with the call.
@@ -190,10 +259,11 @@ ops::Attention Model::attention_op(int64_t tokens) const {
   return op;
 }
 
-void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
+void Model::delta_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch,
+                        StateStore& state) {
   const int64_t tokens = int64_t(batch.tokens.size());
-  float* qkv = work_.wide.as<float>();
-  float* z = work_.side.as<float>();
+  float* qkv = s.work.wide.as<float>();
+  float* z = s.work.side.as<float>();
   std::vector<ops::Linear> projections;
   if (w.qkv) {
     projections.push_back({w.qkv, qkv});
@@ -215,38 +285,39 @@ void Model::delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch
       take(value_rows, z + head * value_rows, h_.delta_width());
     }
   }
-  projections.push_back({w.ba, work_.small.as<float>()});
-  device_->norm_linear(norm_op(w.attn_norm, tokens), projections);
+  projections.push_back({w.ba, s.work.small.as<float>()});
+  s.device->norm_linear(norm_op(s, w.attn_norm, tokens), projections);
 
   ops::DeltaMixer op = delta_op(tokens);
   op.spans = batch.spans;
   op.qkv = qkv;
   op.z = z;
-  op.ba = work_.small.as<const float>();
+  op.ba = s.work.small.as<const float>();
   op.conv_weight = w.conv;
   op.dt_bias = w.dt_bias;
   op.a = w.a;
   op.norm = w.delta_norm;
   op.conv_state = state.conv_state(layer);
   op.state = state.delta_state(layer);
-  op.out = shaped(work_.mixed, tokens, h_.delta_width());
-  device_->delta_mixer(op);
+  op.out = shaped(s.work.mixed, tokens, h_.delta_width());
+  s.device->delta_mixer(op);
 
-  const ops::Linear output[] = {{w.delta_output, work_.x.as<float>(), 0, true}};
-  device_->linear(op.out, output);
+  const ops::Linear output[] = {{w.delta_output, s.work.x.as<float>(), 0, true}};
+  s.device->linear(op.out, output);
 }
 
-void Model::attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
+void Model::attention_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch,
+                            StateStore& state) {
   const int64_t tokens = int64_t(batch.tokens.size());
   const int64_t kv_columns = int64_t(h_.kv_heads) * h_.head_dim;
-  float* k = work_.side.as<float>();
+  float* k = s.work.side.as<float>();
   float* v = k + tokens * kv_columns;
-  const ops::Linear projections[] = {{w.q_gate, work_.wide.as<float>()}, {w.k, k}, {w.v, v}};
-  device_->norm_linear(norm_op(w.attn_norm, tokens), projections);
+  const ops::Linear projections[] = {{w.q_gate, s.work.wide.as<float>()}, {w.k, k}, {w.v, v}};
+  s.device->norm_linear(norm_op(s, w.attn_norm, tokens), projections);
 
   ops::Attention op = attention_op(tokens);
   op.spans = batch.spans;
-  op.q_gate = work_.wide.as<const float>();
+  op.q_gate = s.work.wide.as<const float>();
   op.k = k;
   op.v = v;
   op.q_norm = w.q_norm;
@@ -255,19 +326,19 @@ void Model::attention_layer(const LayerWeights& w, int32_t layer, const Batch& b
   op.page_tokens = state.options().page_tokens;
   op.k_cache = state.k_cache(layer);
   op.v_cache = state.v_cache(layer);
-  op.out = shaped(work_.mixed, tokens, h_.attention_width());
-  device_->attention(op);
+  op.out = shaped(s.work.mixed, tokens, h_.attention_width());
+  s.device->attention(op);
 
-  const ops::Linear output[] = {{w.attn_output, work_.x.as<float>(), 0, true}};
-  device_->linear(op.out, output);
+  const ops::Linear output[] = {{w.attn_output, s.work.x.as<float>(), 0, true}};
+  s.device->linear(op.out, output);
 }
 
-ops::Moe Model::expert_op(const LayerWeights& w, int64_t tokens) {
+ops::Moe Model::expert_op(const Stage& s, const LayerWeights& w, int64_t tokens) const {
   ops::Moe op;
   op.expert_count = h_.expert_count;
   op.top_k = h_.top_k;
   op.normalise = h_.normalise_experts;
-  op.x = shaped(work_.h, tokens, h_.hidden);
+  op.x = shaped(s.work.h, tokens, h_.hidden);
   op.router = w.router;
   op.gate = w.gate;
   op.up = w.up;
@@ -277,31 +348,33 @@ ops::Moe Model::expert_op(const LayerWeights& w, int64_t tokens) {
   op.shared_up = w.shared_up;
   op.shared_down = w.shared_down;
   op.shared_router = w.shared_router;
-  op.out = work_.x.as<float>();
+  op.out = s.work.x.as<float>();
   return op;
 }
 
 // Logits of up to kHeadRows rows, into the workspace.
 void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows) {
-  ops::Norm op = norm_op(norm_weight, int64_t(rows.size()));
+  Stage& s = stages_[size_t(placement_.head)];
+  ops::Norm op = norm_op(s, norm_weight, int64_t(rows.size()));
   op.rows = rows.data();
-  device_->norm(op);
-  const ops::Linear linear[] = {{output, work_.logits.as<float>()}};
-  device_->linear(op.out, linear);
+  s.device->norm(op);
+  const ops::Linear linear[] = {{output, s.work.logits.as<float>()}};
+  s.device->linear(op.out, linear);
 }
 
 void Model::give_logits(const ops::Matrix& output, const float* norm_weight, const Batch& batch,
                         const LogitSink& sink) {
+  Stage& s = stages_[size_t(placement_.head)];
   const std::span<const int32_t> rows = batch.logit_rows;
   const size_t vocabulary = size_t(h_.vocabulary);
   for (size_t first = 0; first < rows.size(); first += kHeadRows) {
     const size_t count = std::min<size_t>(kHeadRows, rows.size() - first);
     if (!one_round(batch)) head(output, norm_weight, rows.subspan(first, count));
-    device_->copy_to_host(host_logits_.data(), work_.logits.data(), count * vocabulary * sizeof(float));
+    s.device->copy_to_host(host_logits_.data(), s.work.logits.data(), count * vocabulary * sizeof(float));
     for (size_t i = 0; i < count; ++i)
       sink(first + i, std::span<float>(host_logits_.data() + i * vocabulary, vocabulary));
   }
-  device_->synchronize();
+  s.device->synchronize();
 }
 
 void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,
@@ -310,10 +383,10 @@ void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens
   check(batch, state);
   DW_CHECK(next_tokens.size() == batch.tokens.size(), "one next token a row");
   const MtpWeights& m = weights_.mtp[0];
-  device_->begin_batch(batch_op(batch, next_tokens, state));
-  device_->run_pass(pass_key(state, true), [&] {
+  begin_batch(batch_op(batch, next_tokens, state));
+  run_pass(pass_key(state, true), [&] {
     mtp_block(m, batch, next_tokens, state);
-    device_->begin_layer(-1);
+    stages_[size_t(placement_.head)].device->begin_layer(-1);
     if (one_round(batch)) head(m.head, m.head_norm, batch.logit_rows);
   });
   give_logits(m.head, m.head_norm, batch, sink);
@@ -322,30 +395,33 @@ void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens
 void Model::mtp_block(const MtpWeights& m, const Batch& batch, std::span<const int32_t> next_tokens,
                       StateStore& state) {
   const int64_t tokens = int64_t(batch.tokens.size());
-  device_->begin_layer(h_.layer_count());
+  Stage& s = stages_[size_t(placement_.head)];
+  x_stage_ = placement_.head;
+  s.device->begin_layer(h_.layer_count());
   // joined = [ norm(embedding of the next token) * enorm ; norm(norm(trunk) * output_norm) * hnorm ]
   ops::Norm op;
   op.eps = h_.norm_eps;
   auto normed_into_half = [&](const float* x, const float* weight, int64_t offset) {
     op.x = x;
     op.weight = weight;
-    op.out = shaped(work_.h, tokens, h_.hidden);
-    device_->norm(op);
+    op.out = shaped(s.work.h, tokens, h_.hidden);
+    s.device->norm(op);
     if (offset < 0) return;
     for (int64_t t = 0; t < tokens; ++t)
-      device_->copy_on_device(work_.pair.as<float>() + t * 2 * h_.hidden + offset,
-                              op.out.values + t * h_.hidden, uint64_t(h_.hidden) * sizeof(float));
+      s.device->copy_on_device(s.work.pair.as<float>() + t * 2 * h_.hidden + offset,
+                               op.out.values + t * h_.hidden, uint64_t(h_.hidden) * sizeof(float));
   };
-  device_->embed({m.embedding, next_tokens.data(), tokens, work_.x.as<float>()});
-  normed_into_half(work_.x.as<const float>(), m.embedding_norm, 0);
-  normed_into_half(work_.trunk.as<const float>(), weights_.output_norm, -1);
-  device_->copy_on_device(work_.x.data(), op.out.values, uint64_t(tokens) * h_.hidden * sizeof(float));
-  normed_into_half(work_.x.as<const float>(), m.hidden_norm, h_.hidden);
-  device_->pack(work_.pair.as<const float>(), shaped(work_.joined, tokens, 2 * int64_t(h_.hidden)));
-  const ops::Linear project[] = {{m.project, work_.x.as<float>()}};
-  device_->linear(shaped(work_.joined, tokens, 2 * int64_t(h_.hidden)), project);
+  s.device->embed({m.embedding, next_tokens.data(), tokens, s.work.x.as<float>()});
+  normed_into_half(s.work.x.as<const float>(), m.embedding_norm, 0);
+  normed_into_half(s.work.trunk.as<const float>(), weights_.output_norm, -1);
+  s.device->copy_on_device(s.work.x.data(), op.out.values, uint64_t(tokens) * h_.hidden * sizeof(float));
+  normed_into_half(s.work.x.as<const float>(), m.hidden_norm, h_.hidden);
+  s.device->pack(s.work.pair.as<const float>(), shaped(s.work.joined, tokens, 2 * int64_t(h_.hidden)));
+  const ops::Linear project[] = {{m.project, s.work.x.as<float>()}};
+  s.device->linear(shaped(s.work.joined, tokens, 2 * int64_t(h_.hidden)), project);
 
   run_layer(m.block, h_.layer_count(), batch, state);
+  move_to(placement_.head, tokens);
 }
 
 }  // namespace dw

@@ -12,6 +12,7 @@
 
 #include "backend/device.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 #include "model/state.h"
 #include "model/weights.h"
 
@@ -32,6 +33,9 @@ struct ModelOptions {
 class Model {
  public:
   // The file must outlive the model (weights may lie in its mapping).
+  static Expected<Model> load(const gguf::File& file, DeviceList devices, const Placement& placement,
+                              const ModelOptions& options,
+                              const std::function<void(uint64_t, uint64_t)>& progress = {});
   static Expected<Model> load(const gguf::File& file, Device& device, const ModelOptions& options,
                               const std::function<void(uint64_t, uint64_t)>& progress = {});
 
@@ -53,7 +57,7 @@ class Model {
   void forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,
                    const LogitSink& sink);
 
-  // Bytes of the workspace of a forward pass, all allocated by load().
+  // Bytes of the workspace of a forward pass on one device, all allocated by load().
   static uint64_t workspace_bytes(const HyperParameters& h, const ModelOptions& options);
 
  private:
@@ -69,16 +73,26 @@ class Model {
     ActivationBuffer mixed;   // [tokens, max(delta width, attention width)]
     ActivationBuffer joined;  // MTP: [tokens, 2 hidden]
   };
-  Expected<void> allocate_workspace();
+  // A device that takes part, and its working memory.
+  struct Stage {
+    Device* device = nullptr;  // nullptr: nothing lies there
+    Workspace work;
+  };
+  Expected<void> allocate_workspace(Stage& stage);
+  void reserve(int64_t tokens);
+  void begin_batch(const ops::Batch& batch);
+  void run_pass(uint64_t key, const std::function<void()>& issue);
+  Stage& move_to(int32_t stage, int64_t tokens);
+  void trunk(const Batch& batch, StateStore& state);
   void run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
-  void delta_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
-  void attention_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  void delta_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
+  void attention_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void mtp_block(const MtpWeights& m, const Batch& batch, std::span<const int32_t> next_tokens,
                  StateStore& state);
-  ops::Norm norm_op(const float* weight, int64_t tokens) const;
+  ops::Norm norm_op(const Stage& s, const float* weight, int64_t tokens) const;
   ops::DeltaMixer delta_op(int64_t tokens) const;
   ops::Attention attention_op(int64_t tokens) const;
-  ops::Moe expert_op(const LayerWeights& w, int64_t tokens);
+  ops::Moe expert_op(const Stage& s, const LayerWeights& w, int64_t tokens) const;
   ops::Batch batch_op(const Batch& batch, std::span<const int32_t> ids, const StateStore& state) const;
   uint64_t pass_key(const StateStore& state, bool mtp) const;
   bool one_round(const Batch& batch) const;  // all logits in one pass of the head
@@ -86,11 +100,13 @@ class Model {
   void give_logits(const ops::Matrix& output, const float* norm, const Batch& batch, const LogitSink& sink);
   void check(const Batch& batch, const StateStore& state) const;
 
-  Device* device_ = nullptr;
+  std::vector<Stage> stages_;  // by device
+  Placement placement_;
+  int32_t x_stage_ = 0;        // where the residual of the running pass lies
+  std::vector<float> host_x_;  // [tokens, hidden], on its way between devices
   ModelOptions options_;
   HyperParameters h_;
   Weights weights_;
-  Workspace work_;
   std::vector<float> host_logits_;  // [kHeadRows, vocabulary]
 };
 

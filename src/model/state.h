@@ -8,6 +8,7 @@
 
 #include "backend/device.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 
 namespace dw {
 
@@ -20,6 +21,9 @@ struct StateOptions {
 
 class StateStore {
  public:
+  // Each block's state lies on the device of its mixer.
+  static Expected<StateStore> create(DeviceList devices, const Placement& placement, const HyperParameters& h,
+                                     const StateOptions& options);
   static Expected<StateStore> create(Device& device, const HyperParameters& h, const StateOptions& options);
 
   const StateOptions& options() const { return options_; }
@@ -45,11 +49,11 @@ class StateStore {
 
  private:
   struct Layer {
+    Device* device;
     Buffer conv, delta, k, v;
   };
   template <class Visit>
   void visit_slot(int32_t slot, Visit visit) const;
-  Device* device_ = nullptr;
   StateOptions options_;
   std::vector<Layer> layers_;
   uint64_t conv_slot_bytes_ = 0, delta_slot_bytes_ = 0, slot_bytes_ = 0;

@@ -1,6 +1,7 @@
 #include "backend/gpu_device.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -47,6 +48,7 @@ class GpuDevice final : public Device {
     return info_.name + ", " + info_.architecture + ", " + format_bytes(info_.total_bytes);
   }
   MemoryInfo memory() const override;
+  double measure_bandwidth() override;
 
   Expected<Buffer> allocate(uint64_t size_bytes) override;
   void free_memory(void* data, uint64_t size_bytes) override;
@@ -57,6 +59,9 @@ class GpuDevice final : public Device {
   void synchronize() override { check_runtime(gpu::synchronize(context_.stream), "synchronise"); }
 
   Expected<ops::Matrix> import(const ops::Matrix& host) override;
+  uint64_t import_bytes(const ops::Matrix& host) const override {
+    return device_row_bytes(host.type, host.columns) * uint64_t(host.rows) * uint64_t(host.count);
+  }
   void reserve(const ops::Moe& largest) override { reserve_scratch(moe_scratch_bytes(largest)); }
   void reserve(const ops::DeltaMixer& largest) override { reserve_scratch(delta_scratch_bytes(largest)); }
   void reserve(const ops::Attention& largest) override {
@@ -182,6 +187,25 @@ MemoryInfo GpuDevice::memory() const {
   return {total_bytes, free_bytes};
 }
 
+double GpuDevice::measure_bandwidth() {
+  constexpr uint64_t kBytes = uint64_t(1) << 30;
+  constexpr int kRounds = 8, kPasses = 4;
+  auto buffer = allocate(kBytes + 16);
+  if (!buffer) return 0;
+  double best = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    synchronize();
+    const auto begin = std::chrono::steady_clock::now();
+    for (int pass = 0; pass < kPasses; ++pass)
+      read_memory(context_, buffer->as<std::byte>(), kBytes,
+                  reinterpret_cast<uint32_t*>(buffer->as<std::byte>() + kBytes));
+    synchronize();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    best = std::max(best, kPasses * double(kBytes) / seconds);
+  }
+  return best;
+}
+
 Expected<Buffer> GpuDevice::allocate(uint64_t size_bytes) {
   if (size_bytes == 0) return Buffer(this, nullptr, 0);
   void* data = nullptr;
@@ -225,7 +249,7 @@ Expected<ops::Matrix> GpuDevice::import(const ops::Matrix& host) {
   if (quant::type_info(host.type).dequantize == nullptr)
     return make_error("the engine cannot multiply ", quant::type_info(host.type).name, " tensors");
   const uint64_t stride = device_row_bytes(host.type, host.columns);
-  const uint64_t bytes = stride * uint64_t(host.rows) * uint64_t(host.count);
+  const uint64_t bytes = import_bytes(host);
   void* data = nullptr;
   if (const auto status = allocate_device(&data, bytes); status != kRuntimeOk) {
     (void)DW_RUNTIME(GetLastError)();
