@@ -1,8 +1,14 @@
-# The GPU backend. DW_GPU=auto takes CUDA when nvcc is found, else none; cuda and none insist.
-set(DW_GPU auto CACHE STRING "GPU backend: auto, cuda or none")
+# The GPU backend. DW_GPU=auto takes CUDA when nvcc is found, else none; cuda, hip and none insist.
+set(DW_GPU auto CACHE STRING "GPU backend: auto, cuda, hip (gfx906, needs clang 15 or later as the C++ compiler) or none")
 set(DW_CUDA_ARCHITECTURES "80-virtual;90a-real" CACHE STRING "CUDA architectures of the common kernels")
+set(DW_HIP_DEVICE_LIBRARIES /usr/lib/x86_64-linux-gnu/amdgcn/bitcode CACHE PATH "ROCm device libraries (bitcode)")
 set(DW_GPU_BACKEND none)
-if(NOT DW_GPU STREQUAL "none" AND NOT DW_SANITIZE AND NOT DW_BUILD_FUZZ)
+if(DW_GPU STREQUAL "hip")
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "DW_GPU=hip needs clang as the C++ compiler (CMAKE_CXX_COMPILER=clang++-19)")
+  endif()
+  set(DW_GPU_BACKEND hip)
+elseif(NOT DW_GPU STREQUAL "none" AND NOT DW_SANITIZE AND NOT DW_BUILD_FUZZ)
   include(CheckLanguage)
   if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
     set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
@@ -22,9 +28,7 @@ endif()
 message(STATUS "GPU backend: ${DW_GPU_BACKEND}")
 
 # Kernels and the device object in one library; kernels/gpu/sm90 is compiled for sm_90a alone.
-function(dw_gpu_room)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/gpu/*.cu
-                                      ${CMAKE_SOURCE_DIR}/src/backend/gpu/*.cu)
+function(dw_cuda_room sources)
   file(GLOB sm90_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/gpu/sm90/*.cu)
   if(CCACHE)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
@@ -44,4 +48,25 @@ function(dw_gpu_room)
       "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;--expt-relaxed-constexpr>")
   endforeach()
   target_link_libraries(dw_gpu PUBLIC dw_quant CUDA::cudart_static)
+endfunction()
+
+# The same sources as HIP for gfx906. Plain gfx906 code objects load on cards with and without sramecc.
+function(dw_hip_room sources)
+  set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS -ffp-contract=fast)
+  add_library(dw_gpu STATIC ${sources})
+  target_include_directories(dw_gpu PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_compile_options(dw_gpu PRIVATE -x hip --offload-arch=gfx906 --rocm-path=/usr
+    --rocm-device-lib-path=${DW_HIP_DEVICE_LIBRARIES} -mcode-object-version=4
+    -Wall -Wextra -Werror -Wno-unused-command-line-argument)
+  target_link_libraries(dw_gpu PUBLIC dw_quant amdhip64)
+endfunction()
+
+function(dw_gpu_room)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/gpu/*.cu
+                                      ${CMAKE_SOURCE_DIR}/src/backend/gpu/*.cu)
+  if(DW_GPU_BACKEND STREQUAL "hip")
+    dw_hip_room("${sources}")
+  else()
+    dw_cuda_room("${sources}")
+  endif()
 endfunction()

@@ -22,8 +22,8 @@ int32_t page_count(const ops::Span& span, int32_t page_tokens) {
 }  // namespace
 
 BatchTables::~BatchTables() {
-  if (device_ != nullptr) free_device(device_);
-  if (pinned_ != nullptr) free_pinned(pinned_);
+  if (device_ != nullptr) (void)free_device(device_);
+  if (pinned_ != nullptr) (void)free_pinned(pinned_);
 }
 
 bool BatchTables::reserve(const Sizes& sizes, Stream stream) {
