@@ -97,6 +97,10 @@ class Device {
   virtual void delta_mixer(const ops::DeltaMixer& op) = 0;
   virtual void attention(const ops::Attention& op) = 0;
   virtual void moe(const ops::Moe& op) = 0;
+  // The most candidates that top_logits() can give; 0: the device has no such op, and whoever wants the best
+  // tokens reads all logits.
+  virtual int32_t most_top_logits() const { return 0; }
+  virtual void top_logits(const ops::TopLogits&) {}
   // A norm and what reads its output, so that a device can run them as one. norm.rows == nullptr.
   virtual void norm_linear(const ops::Norm& norm_op, std::span<const ops::Linear> outputs) {
     norm(norm_op);

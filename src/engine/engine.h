@@ -122,7 +122,7 @@ class Engine {
     std::vector<int32_t> tokens;
     std::vector<float> logits;  // after the last token; empty when not known
   };
-  Snapshot snapshot(SessionId id) const;
+  Snapshot snapshot(SessionId id);
   // Goes back to a snapshot of the same session (its tokens must be a prefix of the present ones).
   Expected<void> restore(SessionId id, const Snapshot& snapshot);
 
@@ -141,6 +141,9 @@ class Engine {
   void drop_after(Session& s, int64_t position);
   void take_checkpoint(Session& s);
   Batch form_batch(std::vector<SessionId>& members);
+  Expected<Sampled> sample(Session& s);
+  void read_logits(Session& s);
+  int32_t candidates_wanted(const Batch& batch, const std::vector<SessionId>& members);
   Expected<void> deliver(const Batch& batch, const std::vector<SessionId>& members, double seconds);
   void emit(Session& s, const Sampled& sampled);
   void finish(Session& s, FinishReason reason, int32_t token, const Sampled* sampled);

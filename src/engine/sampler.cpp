@@ -83,17 +83,66 @@ void Sampler::accept(int32_t token) {
   }
 }
 
+bool Sampler::penalises() const {
+  return options_.repetition_penalty != 1 || options_.presence_penalty != 0 ||
+         options_.frequency_penalty != 0;
+}
+
+float Sampler::penalised(float logit, int32_t count) const {
+  logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+  return logit - (options_.presence_penalty + options_.frequency_penalty * float(count));
+}
+
 void Sampler::apply_bias_and_penalties(std::span<float> logits) {
   for (const auto& [token, bias] : options_.logit_bias) logits[size_t(token)] += bias;
-  const bool penalise =
-      options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
-  if (!penalise) return;
+  if (!penalises()) return;
   for (const auto& [token, count] : counts_) {
     if (token < 0 || size_t(token) >= logits.size()) continue;
     float& logit = logits[size_t(token)];
-    logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
-    logit -= options_.presence_penalty + options_.frequency_penalty * float(count);
+    logit = penalised(logit, count);
   }
+}
+
+bool Sampler::takes_candidates(int32_t count) const {
+  // A penalty below nothing raises tokens that are not among the candidates.
+  const bool raises =
+      options_.repetition_penalty < 1 || options_.presence_penalty < 0 || options_.frequency_penalty < 0;
+  const bool draws = options_.temperature > 0;
+  return options_.logit_bias.empty() && options_.logprobs <= count && !(penalises() && raises) &&
+         (!draws || (options_.top_k > 0 && options_.top_k <= count));
+}
+
+std::optional<Sampled> Sampler::sample(const TopCandidates& top) {
+  const bool draws = options_.temperature > 0;
+  const size_t wanted = draws ? size_t(options_.top_k) : 1;
+  if (!takes_candidates(int32_t(top.ids.size())) || wanted > top.ids.size()) return std::nullopt;
+  candidates_.clear();
+  for (size_t i = 0; i < top.ids.size(); ++i) candidates_.push_back({top.ids[i], top.values[i], 0});
+  if (penalises()) {
+    for (Candidate& c : candidates_)
+      if (const auto seen = counts_.find(c.token); seen != counts_.end())
+        c.logit = penalised(c.logit, seen->second);
+    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+      return more_likely(a.logit, a.token, b.logit, b.token);
+    });
+    // What is not among the candidates lies below the last of them as it came.
+    if (candidates_[wanted - 1].logit <= top.values.back()) return std::nullopt;
+  }
+  candidates_.resize(wanted);
+  Sampled result;
+  if (draws) {
+    narrow();
+    result.token = draw();
+  } else {
+    result.token = candidates_.front().token;
+  }
+  if (options_.logprobs == 0) return result;
+  const double log_sum = double(top.maximum) + std::log(double(top.sum_exp));
+  for (size_t i = 0; i < size_t(options_.logprobs); ++i)
+    result.alternatives.push_back({top.ids[i], float(top.values[i] - log_sum)});
+  for (size_t i = 0; i < top.ids.size(); ++i)
+    if (top.ids[i] == result.token) result.logprob = float(top.values[i] - log_sum);
+  return result;
 }
 
 // The top_k most likely tokens, in order. Without top_k, all tokens within reach of the best (e^-40 of its
@@ -172,6 +221,12 @@ void Sampler::keep_min_p() {
   candidates_.resize(keep);
 }
 
+void Sampler::narrow() {
+  if (options_.typical_p < 1) keep_typical();
+  if (options_.top_p < 1) keep_top_p();
+  if (options_.min_p > 0) keep_min_p();
+}
+
 int32_t Sampler::draw() {
   softmax(options_.temperature);
   double point = random_.uniform();
@@ -194,9 +249,7 @@ Sampled Sampler::sample(std::span<float> logits) {
     result.token = argmax(logits);
   } else {
     collect(logits);
-    if (options_.typical_p < 1) keep_typical();
-    if (options_.top_p < 1) keep_top_p();
-    if (options_.min_p > 0) keep_min_p();
+    narrow();
     result.token = draw();
   }
   if (options_.logprobs > 0) result.logprob += raw[size_t(result.token)];

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -35,6 +36,14 @@ struct SamplingOptions {
 // Errors name the option and its range.
 Expected<void> check_sampling(const SamplingOptions& options, int32_t vocabulary);
 
+// What a device found of a row of logits: the best tokens and what normalises them (model.h: TopLogits).
+struct TopCandidates {
+  std::span<const int32_t> ids;   // most likely first; ties: lower id first
+  std::span<const float> values;  // logits
+  float maximum = 0;
+  float sum_exp = 0;
+};
+
 struct TokenProbability {
   int32_t token = -1;
   float logprob =
@@ -54,6 +63,11 @@ class Sampler {
   void accept(int32_t token);
   // Picks a token; does not accept() it. logits: [vocabulary], changed by the call.
   Sampled sample(std::span<float> logits);
+  // The same token from the best candidates alone; nothing when they do not decide it (then nothing is drawn
+  // either, and sample() gives it from all logits).
+  std::optional<Sampled> sample(const TopCandidates& top);
+  // Whether sample(TopCandidates) with `count` candidates has a chance.
+  bool takes_candidates(int32_t count) const;
 
  private:
   struct Candidate {
@@ -61,8 +75,11 @@ class Sampler {
     float logit;
     float probability;
   };
+  bool penalises() const;
+  float penalised(float logit, int32_t count) const;
   void apply_bias_and_penalties(std::span<float> logits);
   void collect(std::span<const float> logits);
+  void narrow();
   void keep_typical();
   void keep_top_p();
   void keep_min_p();

@@ -87,6 +87,19 @@ struct Norm {
   Activations out;  // tokens, columns set
 };
 
+// The k largest of each row of logits, largest first, ties to the lower index; and of each row its maximum m
+// and the sum of exp(logit - m), so that a sampler needs no more. A row with a value that is not finite has a
+// maximum or sum that is not finite.
+struct TopLogits {
+  const float* logits = nullptr;  // [rows, vocabulary]
+  int64_t rows = 0;
+  int64_t vocabulary = 0;
+  int32_t k = 0;                 // 1 .. min(256, vocabulary)
+  int32_t* ids = nullptr;        // [rows, k]
+  float* values = nullptr;       // [rows, k]
+  float* max_and_sum = nullptr;  // [rows, 2]
+};
+
 // out[t, n] (+)= sum_k W[n, k] x[t, k].
 struct Linear {
   Matrix weight;

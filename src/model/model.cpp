@@ -9,8 +9,8 @@
 namespace dw {
 namespace {
 
-// Rows of logits held on the device at a time; more are computed in rounds.
-constexpr int64_t kHeadRows = 32;
+// Candidates a row that the workspace has room for.
+constexpr int32_t kMostTop = 256;
 
 int64_t wide_columns(const HyperParameters& h) {
   return std::max(h.channels(), 2 * h.attention_width());
@@ -28,13 +28,18 @@ ops::Activations shaped(const ActivationBuffer& buffer, int64_t tokens, int64_t 
   return a;
 }
 
+uint64_t top_bytes(int64_t rows) {
+  return uint64_t(rows) * (2 * kMostTop + 2) * sizeof(float);
+}
+
 }  // namespace
 
 uint64_t Model::workspace_bytes(const HyperParameters& h, const ModelOptions& options) {
   const int64_t t = options.max_batch_tokens;
   uint64_t bytes =
       uint64_t(t) * (h.hidden + wide_columns(h) + side_columns(h) + 2 * h.v_heads) * sizeof(float);
-  bytes += 2 * uint64_t(kHeadRows) * h.vocabulary * sizeof(float);  // on the device and on the host
+  bytes += 2 * uint64_t(options.head_rows) * h.vocabulary * sizeof(float);  // on the device and on the host
+  bytes += top_bytes(options.head_rows);
   bytes += ActivationBuffer::size_bytes(t, h.hidden) + ActivationBuffer::size_bytes(t, mixed_columns(h));
   if (h.mtp_layers > 0)
     bytes +=
@@ -75,7 +80,7 @@ Expected<Model> Model::load(const gguf::File& file, DeviceList devices, const Pl
     stage.device = devices[size_t(d)];
     if (auto allocated = model.allocate_workspace(stage); !allocated) return allocated.error();
   }
-  model.host_logits_.resize(size_t(kHeadRows) * size_t(model.h_.vocabulary));
+  model.host_logits_.resize(size_t(options.head_rows) * size_t(model.h_.vocabulary));
   if (!placement.on_one_device())
     model.host_x_.resize(size_t(options.max_batch_tokens) * size_t(model.h_.hidden));
   model.reserve(options.max_batch_tokens);
@@ -95,7 +100,8 @@ Expected<void> Model::allocate_workspace(Stage& stage) {
       {&work.wide, t * wide_columns(h_)},
       {&work.side, t * side_columns(h_)},
       {&work.small, t * 2 * h_.v_heads},
-      {&work.logits, kHeadRows * int64_t(h_.vocabulary)},
+      {&work.logits, int64_t(options_.head_rows) * h_.vocabulary},
+      {&work.top, int64_t(top_bytes(options_.head_rows) / sizeof(float))},
       {&work.trunk, mtp},
       {&work.pair, 2 * mtp},
   };
@@ -214,7 +220,7 @@ uint64_t Model::pass_key(const StateStore& state, bool mtp) const {
 }
 
 bool Model::one_round(const Batch& batch) const {
-  return !batch.logit_rows.empty() && batch.logit_rows.size() <= size_t(kHeadRows);
+  return !batch.logit_rows.empty() && batch.logit_rows.size() <= size_t(options_.head_rows);
 }
 
 void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state) {
@@ -352,7 +358,7 @@ ops::Moe Model::expert_op(const Stage& s, const LayerWeights& w, int64_t tokens)
   return op;
 }
 
-// Logits of up to kHeadRows rows, into the workspace.
+// Logits of up to head_rows rows, into the workspace.
 void Model::head(const ops::Matrix& output, const float* norm_weight, std::span<const int32_t> rows) {
   Stage& s = stages_[size_t(placement_.head)];
   ops::Norm op = norm_op(s, norm_weight, int64_t(rows.size()));
@@ -367,14 +373,62 @@ void Model::give_logits(const ops::Matrix& output, const float* norm_weight, con
   Stage& s = stages_[size_t(placement_.head)];
   const std::span<const int32_t> rows = batch.logit_rows;
   const size_t vocabulary = size_t(h_.vocabulary);
-  for (size_t first = 0; first < rows.size(); first += kHeadRows) {
-    const size_t count = std::min<size_t>(kHeadRows, rows.size() - first);
+  const size_t round = size_t(options_.head_rows);
+  for (size_t first = 0; first < rows.size(); first += round) {
+    const size_t count = std::min(round, rows.size() - first);
     if (!one_round(batch)) head(output, norm_weight, rows.subspan(first, count));
     s.device->copy_to_host(host_logits_.data(), s.work.logits.data(), count * vocabulary * sizeof(float));
     for (size_t i = 0; i < count; ++i)
       sink(first + i, std::span<float>(host_logits_.data() + i * vocabulary, vocabulary));
   }
   s.device->synchronize();
+}
+
+int32_t Model::most_top_logits() const {
+  return std::min({stages_[size_t(placement_.head)].device->most_top_logits(), kMostTop, h_.vocabulary});
+}
+
+void Model::top(int32_t rows, int32_t k) {
+  Stage& s = stages_[size_t(placement_.head)];
+  auto* ids = s.work.top.as<int32_t>();
+  auto* values = s.work.top.as<float>() + int64_t(options_.head_rows) * kMostTop;
+  s.device->top_logits({s.work.logits.as<const float>(), rows, h_.vocabulary, k, ids, values,
+                        values + int64_t(options_.head_rows) * kMostTop});
+}
+
+void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const TopSink& sink) {
+  check(batch, state);
+  DW_CHECK(one_round(batch) && k > 0 && k <= most_top_logits(), "top logits of too many rows or tokens");
+  const int32_t rows = int32_t(batch.logit_rows.size());
+  begin_batch(batch_op(batch, batch.tokens, state));
+  run_pass(pass_key(state, false) ^ (uint64_t(k) << 48), [&] {
+    trunk(batch, state);
+    top(rows, k);
+  });
+  Stage& s = stages_[size_t(placement_.head)];
+  host_top_.resize(top_bytes(options_.head_rows));
+  const int64_t block = int64_t(options_.head_rows) * kMostTop;
+  auto* ids = reinterpret_cast<int32_t*>(host_top_.data());
+  auto* values = reinterpret_cast<float*>(host_top_.data()) + block;
+  float* sums = values + block;
+  const auto* device_ids = s.work.top.as<const int32_t>();
+  const float* device_values = s.work.top.as<const float>() + block;
+  const uint64_t bytes = uint64_t(rows) * uint64_t(k) * sizeof(float);
+  s.device->copy_to_host(ids, device_ids, bytes);
+  s.device->copy_to_host(values, device_values, bytes);
+  s.device->copy_to_host(sums, device_values + block, uint64_t(rows) * 2 * sizeof(float));
+  for (int32_t i = 0; i < rows; ++i)
+    sink(size_t(i), {{ids + int64_t(i) * k, size_t(k)},
+                     {values + int64_t(i) * k, size_t(k)},
+                     sums[2 * i],
+                     sums[2 * i + 1]});
+}
+
+void Model::read_logits(size_t index, std::span<float> logits) {
+  DW_CHECK(index < size_t(options_.head_rows) && logits.size() == size_t(h_.vocabulary), "row out of range");
+  Stage& s = stages_[size_t(placement_.head)];
+  s.device->copy_to_host(logits.data(), s.work.logits.as<const float>() + index * logits.size(),
+                         logits.size() * sizeof(float));
 }
 
 void Model::forward_mtp(const Batch& batch, std::span<const int32_t> next_tokens, StateStore& state,

@@ -24,10 +24,19 @@ struct Batch {
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted
 };
 
+// The best tokens of a row, found on the device: enough for most samplers, and much less than all logits.
+struct TopLogits {
+  std::span<const int32_t> ids;   // most likely first; ties: lower id first
+  std::span<const float> values;  // their logits
+  float maximum = 0;              // of all logits
+  float sum_exp = 0;              // sum over all tokens of exp(logit - maximum)
+};
+
 struct ModelOptions {
   int32_t max_batch_tokens = 512;  // rows of a forward pass
   int32_t delta_chunk = 32;        // tokens a chunk of the delta rule in prefill; 0: token by token
   int32_t min_chunked_tokens = 8;  // shorter spans run token by token
+  int32_t head_rows = 32;          // rows of logits computed at a time; more are done in rounds
 };
 
 class Model {
@@ -50,6 +59,13 @@ class Model {
   // Runs the batch and advances the state of its sequences.
   void forward(const Batch& batch, StateStore& state, const LogitSink& sink);
 
+  // The same with the best k tokens of each row instead of all logits; only where most_top_logits() >= k, and
+  // for at most head_rows rows. Until the next pass read_logits() gives all logits of a row.
+  using TopSink = std::function<void(size_t index, const TopLogits& top)>;
+  int32_t most_top_logits() const;
+  void forward_top(const Batch& batch, StateStore& state, int32_t k, const TopSink& sink);
+  void read_logits(size_t index, std::span<float> logits);
+
   // MTP: drafts from the trunk's hidden rows of the last forward pass (kept for every row of the batch). For
   // row i of that batch, next_tokens[i] is the token that follows it; logits of the token after that for
   // logit_rows. Same spans and pages. Only when has_mtp().
@@ -66,7 +82,8 @@ class Model {
     Buffer wide;              // [tokens, max(channels, 2 * attention width)]
     Buffer side;              // [tokens, max(delta width, 2 * KV width)]
     Buffer small;             // [tokens, 2 v_heads]
-    Buffer logits;            // [kHeadRows, vocabulary]
+    Buffer logits;            // [head_rows, vocabulary]
+    Buffer top;               // [head_rows, kMostTop] ids, the same of values, [head_rows, 2]
     Buffer trunk;             // MTP: [tokens, hidden], the trunk's last residual
     Buffer pair;              // MTP: [tokens, 2 hidden]
     ActivationBuffer h;       // [tokens, hidden] after a norm
@@ -84,6 +101,7 @@ class Model {
   void run_pass(uint64_t key, const std::function<void()>& issue);
   Stage& move_to(int32_t stage, int64_t tokens);
   void trunk(const Batch& batch, StateStore& state);
+  void top(int32_t rows, int32_t k);
   void run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void delta_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
   void attention_layer(Stage& s, const LayerWeights& w, int32_t layer, const Batch& batch, StateStore& state);
@@ -107,7 +125,8 @@ class Model {
   ModelOptions options_;
   HyperParameters h_;
   Weights weights_;
-  std::vector<float> host_logits_;  // [kHeadRows, vocabulary]
+  std::vector<float> host_logits_;  // [head_rows, vocabulary]
+  std::vector<std::byte> host_top_;
 };
 
 }  // namespace dw

@@ -85,6 +85,8 @@ class GpuDevice final : public Device {
   void attention(const ops::Attention& op) override;
   void moe(const ops::Moe& op) override;
   void norm_moe(const ops::Norm& norm_op, const ops::Moe& op) override;
+  int32_t most_top_logits() const override { return 256; }
+  void top_logits(const ops::TopLogits& op) override { gpu::top_logits(context_, op); }
 
  private:
   // tokens, spans, rows, context bound: what the launches of a pass depend on beside its key.

@@ -38,6 +38,8 @@ uint64_t attention_scratch_bytes(const ops::Attention& largest, const Limits& li
 void moe(Context& context, const ops::Moe& op, const ops::Norm* norm);
 uint64_t moe_scratch_bytes(const ops::Moe& largest);
 
+void top_logits(Context& context, const ops::TopLogits& op);
+
 // Reads bytes (a multiple of 16) and keeps nothing; sink: one word that is never written in practice.
 void read_memory(Context& context, const std::byte* data, uint64_t bytes, uint32_t* sink);
 
