@@ -1,9 +1,14 @@
 // What differs between NVIDIA and AMD in kernel code, under one name each: wave width, lane exchange, packed
 // integer and half dot products, fast functions. One source compiles with nvcc (sm_80 and later; waves of 32)
-// and with clang for gfx906 (waves of 64). Device code only.
+// and with clang for gfx906 (waves of 64). Device code only; with DW_GPU_HOST (tests of the weight traits
+// without a GPU) a shim instead.
 #pragma once
 
 #include <cstdint>
+
+#if defined(DW_GPU_HOST)
+#include "kernels/gpu/host_shim.h"
+#else
 
 #if defined(__HIP__)
 #define DW_GPU_HIP 1
@@ -198,3 +203,5 @@ DW_DEVICE void allow_next() {
 }
 
 }  // namespace dw::gpu
+
+#endif  // DW_GPU_HOST
