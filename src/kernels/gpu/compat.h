@@ -33,6 +33,13 @@ using f16x2 = __half2;
 
 #define DW_DEVICE static __device__ __forceinline__
 
+// A kernel's parameter that lies in constant memory and may be indexed there.
+#if defined(DW_GPU_HIP)
+#define DW_GRID_CONSTANT
+#else
+#define DW_GRID_CONSTANT __grid_constant__
+#endif
+
 DW_DEVICE float half_bits_to_float(uint16_t bits) {
 #if defined(DW_GPU_HIP)
   return float(__builtin_bit_cast(_Float16, bits));

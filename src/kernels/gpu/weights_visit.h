@@ -99,6 +99,11 @@ __host__ __device__ __forceinline__ bool visit_quantised_type(quant::Type type, 
       return false;
   }
 }
+// Weights<type>::kFine.
+inline constexpr __host__ __device__ bool is_fine_type(quant::Type type) {
+  return type == quant::Type::Q8_0 || type == quant::Type::Q6_K || type == quant::Type::Q8_K;
+}
+
 template <class Visit>
 __host__ __device__ __forceinline__ bool visit_type(quant::Type type, const Visit& visit) {
   return visit_float_type(type, visit) || visit_quantised_type(type, visit);
