@@ -1,0 +1,39 @@
+// Launchers that only other launchers of this folder call.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/gpu/context.h"
+
+namespace dw::gpu {
+
+// Tensor-core product (sm90/linear_mma.cu) of one or more matrices with x; same meaning as linear() without
+// norm. false: nothing was queued, because the device, a type, a shape or too few tokens does not fit. All
+// outputs or none.
+bool linear_mma(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs);
+
+// 1..8 tokens, any types, one launch (gemv.cu). At most kMaxOutputs matrices; norm as for linear().
+inline constexpr int kMaxOutputs = 4;
+inline constexpr int kGemvTokens = 8;
+void gemv(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
+          const ops::Norm* norm);
+
+// Any number of tokens, any type, integer dot products (fp32 for float types), one matrix (gemm_dot4.cu).
+void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& output);
+
+// What the router chose; device pointers.
+struct MoeChoice {
+  const int32_t* experts = nullptr;      // [tokens, top_k], each in [0, expert_count)
+  const float* weights = nullptr;        // [tokens, top_k]
+  const float* shared_weight = nullptr;  // [tokens]: sigmoid of the shared router; nullptr: 1
+};
+
+// The chosen experts and the shared one for few tokens (moe_decode.cu; up to about 16, see kMoeDecodeTokens),
+// each expert's weights read once per pair (token, expert), added to op.out. op.x is computed already.
+// hidden: [tokens, top_k + 1, op.down.columns] floats, for silu(gate) * up; the shared expert's row is the
+// last.
+inline constexpr int kMoeDecodeTokens = 16;
+void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden);
+
+}  // namespace dw::gpu
