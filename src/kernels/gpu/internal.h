@@ -36,11 +36,10 @@ struct MoeChoice {
 
 // The chosen experts and the shared one for few tokens (moe_decode.cu; up to about 16, see kMoeDecodeTokens),
 // each expert's weights read once per pair (token, expert), added to op.out. op.x is computed already.
-// hidden: room for silu(gate) * up, Activations of tokens * (top_k + 1) rows and op.down.columns columns, row
-// t * (top_k + 1) + i is expert i of token t, i == top_k the shared one; all four planes are written.
+// hidden: [tokens, top_k + 1, op.down.columns] floats, for silu(gate) * up; the shared expert's row is the
+// last.
 inline constexpr int kMoeDecodeTokens = 16;
-void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice,
-                const ops::Activations& hidden);
+void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden);
 
 // Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was queued.
 bool moe_mma(Context& context, const ops::Moe& op);
