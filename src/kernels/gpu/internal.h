@@ -46,6 +46,7 @@ bool moe_mma(Context& context, const ops::Moe& op);
 void moe_prefill(Context& context, const ops::Moe& op);
 // Scratch that they need; larger batches are cut into pieces of kMoePieceTokens.
 inline constexpr int64_t kMoePieceTokens = 8192;
+ops::Moe moe_piece(const ops::Moe& op, int64_t first);  // at most kMoePieceTokens from token `first` on
 uint64_t moe_mma_scratch_bytes(const ops::Moe& largest);
 uint64_t moe_prefill_scratch_bytes(const ops::Moe& largest);
 

@@ -14,7 +14,7 @@ struct FewRoom {
   float* logits;  // [tokens, experts + 1]
   uint16_t* keys;
   int32_t* counts;
-  ops::Activations hidden;  // [tokens * (top_k + 1), width]
+  float* hidden;  // [tokens, top_k + 1, width]
 };
 
 FewRoom lay_out_few(const ops::Moe& op, int64_t tokens, Scratch& scratch) {
@@ -26,15 +26,7 @@ FewRoom lay_out_few(const ops::Moe& op, int64_t tokens, Scratch& scratch) {
   room.logits = scratch.take<float>(tokens * (op.expert_count + 1));
   room.keys = scratch.take<uint16_t>((pairs + 7) / 8 * 8);
   room.counts = scratch.take<int32_t>(op.expert_count);
-  room.hidden.tokens = tokens * (op.top_k + 1);
-  room.hidden.columns = op.down.columns;
-  const int64_t values = room.hidden.tokens * room.hidden.columns;
-  room.hidden.values = scratch.take<float>(values);
-  if (op.down.columns % 32 == 0) {
-    room.hidden.quants = scratch.take<int8_t>(values);
-    room.hidden.scales = scratch.take<float>(values / 32);
-    room.hidden.sums = scratch.take<int16_t>(values / 16);
-  }
+  room.hidden = scratch.take<float>(tokens * (op.top_k + 1) * op.down.columns);
   return room;
 }
 
@@ -63,6 +55,19 @@ void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
   }
   if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
   if (!moe_mma(context, op)) moe_prefill(context, op);
+}
+
+ops::Moe moe_piece(const ops::Moe& op, int64_t first) {
+  ops::Moe piece = op;
+  piece.x.tokens = op.x.tokens - first < kMoePieceTokens ? op.x.tokens - first : kMoePieceTokens;
+  piece.x.values += first * op.x.columns;
+  if (op.x.quants != nullptr) {
+    piece.x.quants += first * op.x.columns;
+    piece.x.scales += first * (op.x.columns / 32);
+    piece.x.sums += first * (op.x.columns / 16);
+  }
+  piece.out += first * op.down.rows;
+  return piece;
 }
 
 uint64_t moe_scratch_bytes(const ops::Moe& largest) {

@@ -9,6 +9,8 @@ bool launch_mma_k(Context& context, quant::Type type, int tile_tokens, const Mma
   switch (type) {
     case Q4_K:
       return launch_mma_type<Q4_K>(context, tile_tokens, job, grid_tiles, name, work);
+    case Q6_K:
+      return launch_mma_type<Q6_K>(context, tile_tokens, job, grid_tiles, name, work);
     default:
       return false;
   }

@@ -231,18 +231,8 @@ uint64_t moe_mma_scratch_bytes(const ops::Moe& largest) {
 
 bool moe_mma(Context& context, const ops::Moe& op) {
   if (context.limits.architecture < 900 || !supported(op)) return false;
-  for (int64_t first = 0; first < op.x.tokens; first += kMoePieceTokens) {
-    ops::Moe piece = op;
-    piece.x.tokens = op.x.tokens - first < kMoePieceTokens ? op.x.tokens - first : kMoePieceTokens;
-    piece.x.values += first * op.x.columns;
-    if (op.x.quants != nullptr) {
-      piece.x.quants += first * op.x.columns;
-      piece.x.scales += first * (op.x.columns / 32);
-      piece.x.sums += first * (op.x.columns / 16);
-    }
-    piece.out += first * op.down.rows;
-    run_piece(context, piece);
-  }
+  for (int64_t first = 0; first < op.x.tokens; first += kMoePieceTokens)
+    run_piece(context, moe_piece(op, first));
   return true;
 }
 
