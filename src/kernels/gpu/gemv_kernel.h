@@ -9,10 +9,12 @@ namespace dw::gpu {
 
 // Rows that go together and sets of loads in flight: activations are read from shared memory once for all
 // rows of a set; registers bound rows times sets.
-template <int kTokens>
+template <int kTokens, class Units>
 struct GemvShape {
   static constexpr int kRows = gemv_rows_together(kTokens);
-  static constexpr int kDepth = kTokens == 1 ? 4 : kTokens == 2 ? 2 : 1;
+  static constexpr int kDepth = kTokens == 1   ? (sizeof(typename Units::Raw) <= 32 ? 4 : 3)
+                                : kTokens == 2 ? 2
+                                               : 1;
 };
 
 template <int kTokens>
@@ -40,7 +42,6 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kTokens))
     gemv_kernel(const DW_GRID_CONSTANT GemvArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float norm_scales[kGemvTokens];
-  using Shape = GemvShape<kTokens>;
   const int block = int(blockIdx.x);
   int index = 0;
   while (index + 1 < a.count && block >= a.outputs[index + 1].first_block) ++index;
@@ -62,6 +63,7 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kTokens))
   const int tokens = int(a.x.tokens);
   visit_units(o.type, [&](auto units) {
     using Units = decltype(units);
+    using Shape = GemvShape<kTokens, Units>;
     const RowLoop<Units, Shape::kRows, kTokens, Shape::kDepth> loop(rows, nullptr, o.row_bytes, row_count,
                                                                     int(a.x.columns));
     loop.run(
