@@ -59,6 +59,8 @@ struct Limits {
   bool overlap_launches = false;           // programmatic dependent launch
 };
 
+inline constexpr int kCounters = 64;
+
 struct Context {
   Stream stream = nullptr;
   Limits limits;
@@ -66,6 +68,9 @@ struct Context {
   BatchTable batch;
   std::byte* scratch = nullptr;  // of scratch_bytes, contents undefined between ops
   uint64_t scratch_bytes = 0;
+  // Device, kCounters of them, zero between launches: a kernel whose last block does more counts its blocks
+  // here and resets the count.
+  uint32_t* counters = nullptr;
   int32_t layer = -1;
   std::vector<WorkRecord>* log = nullptr;  // nullptr: not recorded
 };

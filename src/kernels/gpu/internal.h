@@ -13,6 +13,11 @@ namespace dw::gpu {
 // outputs or none.
 bool linear_mma(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs);
 
+// Below so many tokens it is slower than gemv() or gemm_dot4().
+inline constexpr int kLinearMmaTokens = 9;
+// Scratch it needs (Context::scratch).
+uint64_t linear_scratch_bytes(int64_t tokens, int64_t columns);
+
 // 1..8 tokens, any types, one launch (gemv.cu). At most kMaxOutputs matrices; norm as for linear().
 inline constexpr int kMaxOutputs = 4;
 inline constexpr int kGemvTokens = 8;
@@ -35,5 +40,14 @@ struct MoeChoice {
 // last.
 inline constexpr int kMoeDecodeTokens = 16;
 void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden);
+
+// Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was queued.
+bool moe_mma(Context& context, const ops::Moe& op);
+void moe_prefill(Context& context, const ops::Moe& op);
+// Scratch that they need; larger batches are cut into pieces of kMoePieceTokens.
+inline constexpr int64_t kMoePieceTokens = 8192;
+ops::Moe moe_piece(const ops::Moe& op, int64_t first);  // at most kMoePieceTokens from token `first` on
+uint64_t moe_mma_scratch_bytes(const ops::Moe& largest);
+uint64_t moe_prefill_scratch_bytes(const ops::Moe& largest);
 
 }  // namespace dw::gpu
