@@ -74,6 +74,7 @@ class Device {
   virtual void reserve(const ops::Moe& largest) = 0;
   virtual void reserve(const ops::DeltaMixer&) {}
   virtual void reserve(const ops::Attention&) {}
+  virtual void reserve(const ops::TopLogits&) {}
 
   // Says which batch the next ops belong to, so that a device can bring its ids, spans, pages and rows over
   // at once. Ops given other host arrays still work, slower.

@@ -128,6 +128,10 @@ Expected<void> Model::allocate_workspace(Stage& stage) {
 
 // Working memory of the ops.
 void Model::reserve(int64_t tokens) {
+  ops::TopLogits top_op;
+  top_op.rows = options_.head_rows;
+  top_op.vocabulary = h_.vocabulary;
+  stages_[size_t(placement_.head)].device->reserve(top_op);
   for (size_t i = 0; i < weights_.layers.size() + weights_.mtp.size(); ++i) {
     const LayerWeights& w = i < weights_.layers.size() ? weights_.layers[i] : weights_.mtp[0].block;
     Stage& mixer = stages_[size_t(placement_.mixer[i])];

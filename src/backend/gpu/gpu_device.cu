@@ -68,6 +68,10 @@ class GpuDevice final : public Device {
     reserve_scratch(attention_scratch_bytes(largest, context_.limits));
   }
 
+  void reserve(const ops::TopLogits& largest) override {
+    reserve_scratch(top_logits_scratch_bytes(largest.rows, largest.vocabulary));
+  }
+
   void begin_batch(const ops::Batch& batch) override;
   void begin_layer(int32_t layer) override { context_.layer = layer; }
   void run_pass(uint64_t key, const std::function<void()>& issue) override;
@@ -86,7 +90,9 @@ class GpuDevice final : public Device {
   void moe(const ops::Moe& op) override;
   void norm_moe(const ops::Norm& norm_op, const ops::Moe& op) override;
   int32_t most_top_logits() const override { return 256; }
-  void top_logits(const ops::TopLogits& op) override { gpu::top_logits(context_, op); }
+  void top_logits(const ops::TopLogits& op) override {
+    gpu::top_logits(context_, op.logits, op.rows, op.vocabulary, op.k, op.ids, op.values, op.max_and_sum);
+  }
 
  private:
   // tokens, spans, rows, context bound: what the launches of a pass depend on beside its key.
@@ -180,7 +186,6 @@ void GpuDevice::upload_tables() {
   put(quant::kIq3xxsGrid, context_.tables.iq3xxs);
   put(quant::kIq3sGrid, context_.tables.iq3s);
   put(quant::kIq1Grid, context_.tables.iq1);
-  put(quant::kIqSigns, context_.tables.signs);
 }
 
 MemoryInfo GpuDevice::memory() const {

@@ -38,7 +38,9 @@ uint64_t attention_scratch_bytes(const ops::Attention& largest, const Limits& li
 void moe(Context& context, const ops::Moe& op, const ops::Norm* norm);
 uint64_t moe_scratch_bytes(const ops::Moe& largest);
 
-void top_logits(Context& context, const ops::TopLogits& op);
+void top_logits(Context& context, const float* logits, int64_t rows, int64_t vocabulary, int32_t k,
+                int32_t* ids, float* values, float* max_and_sum);
+uint64_t top_logits_scratch_bytes(int64_t rows, int64_t vocabulary);
 
 // Reads bytes (a multiple of 16) and keeps nothing; sink: one word that is never written in practice.
 void read_memory(Context& context, const std::byte* data, uint64_t bytes, uint32_t* sink);
