@@ -45,7 +45,7 @@ function(dw_cuda_room sources)
     set_target_properties(${library} PROPERTIES CUDA_STANDARD 20)
     target_include_directories(${library} PUBLIC ${CMAKE_SOURCE_DIR}/src)
     target_compile_options(${library} PRIVATE
-      "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror;--expt-relaxed-constexpr>")
+      "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror;--expt-relaxed-constexpr>")
   endforeach()
   target_link_libraries(dw_gpu PUBLIC dw_quant CUDA::cudart_static)
 endfunction()
