@@ -156,6 +156,11 @@ Expected<void> GpuDevice::open() {
     return make_error("GPU ", options_.index, " (", info_.name, ", ", info_.architecture,
                       ") is too old: the kernels need sm_80 or later");
 #endif
+  void* counters = nullptr;
+  check_runtime(allocate_device(&counters, kCounters * sizeof(uint32_t)), "allocate the counters");
+  weights_.push_back(counters);
+  fill_zero(counters, kCounters * sizeof(uint32_t));
+  context_.counters = static_cast<uint32_t*>(counters);
   uploader_ = std::make_unique<Uploader>(context_.stream);
   upload_tables();
   return {};
