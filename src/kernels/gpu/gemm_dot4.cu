@@ -30,6 +30,7 @@ struct Tile {
 
 struct GemmArguments {
   ops::Activations x;
+  ExpertGroups groups;
   const uint8_t* weight;
   float* out;
   int64_t out_stride;
@@ -39,14 +40,60 @@ struct GemmArguments {
   IqTables tables;
 };
 
+// What a block multiplies: rows of x and where their results go.
+struct BlockTokens {
+  const uint8_t* weight;  // of its expert
+  int32_t row[kTile];     // of x; -1: none
+  int32_t out[kTile];
+  float factor[kTile];
+};
+
+// false: the block has nothing to do.
+DW_DEVICE bool find_tokens(const GemmArguments& a, BlockTokens& block) {
+  const ExpertGroups& groups = a.groups;
+  ExpertTile tile = {0, int(blockIdx.y) * kTile, kTile};
+  if (groups.sorted.tiles != nullptr) {
+    if (int(blockIdx.y) >= *groups.sorted.tile_count) return false;
+    tile = groups.sorted.tiles[blockIdx.y];
+  } else {
+    tile.count = min(kTile, int(a.x.tokens) - tile.first);
+  }
+  const int n = int(threadIdx.x);
+  if (n == 0) block.weight = a.weight + uint64_t(tile.expert) * groups.expert_bytes;
+  if (n < kTile) {
+    const int slot = tile.first + n;
+    const bool inside = n < tile.count;
+    const int pair = inside && groups.sorted.slot_pair != nullptr ? groups.sorted.slot_pair[slot] : slot;
+    block.row[n] = !inside ? -1 : groups.gather != 0 ? pair / groups.gather : slot;
+    block.out[n] = groups.by_pair ? pair : slot;
+    block.factor[n] = inside && groups.pair_weight != nullptr ? groups.pair_weight[pair] : 1.0f;
+  }
+  __syncthreads();
+  return true;
+}
+
+DW_DEVICE void store_sums(const GemmArguments& a, const BlockTokens& block, int first_row, int row, int token,
+                          const float (&sums)[4][4]) {
+#pragma unroll
+  for (int t = 0; t < 4; ++t)
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      const int n = first_row + 16 * r + row, m = 16 * t + token;
+      if (n >= a.rows || block.row[m] < 0) continue;
+      float* to = a.out + int64_t(block.out[m]) * a.out_stride + n;
+      const float value = sums[r][t] * block.factor[m];
+      *to = a.add ? *to + value : value;
+    }
+}
+
 // Thread i loads the chunk i % 2 of row i / 2 (i < 128) or of token i / 2 - 64.
 template <class W>
-DW_DEVICE void load_weight(const GemmArguments& a, int first_row, int first_chunk, int chunks, int i,
-                           Tile& tile) {
+DW_DEVICE void load_weight(const GemmArguments& a, const uint8_t* weight, int first_row, int first_chunk,
+                           int chunks, int i, Tile& tile) {
   const int row = i / kStepChunks, part = i % kStepChunks, chunk = first_chunk + part;
   Chunk c = {};
   if (first_row + row < a.rows && chunk < chunks) {
-    const uint8_t* from = a.weight + uint64_t(first_row + row) * a.row_bytes;
+    const uint8_t* from = weight + uint64_t(first_row + row) * a.row_bytes;
     c = W::decode(W::fetch(from, 32 * chunks, chunk), chunk, a.tables);
   }
   tile.weights[row][2 * part] = {c.q[0], c.q[1], c.q[2], c.q[3]};
@@ -69,14 +116,14 @@ DW_DEVICE int residual_word(const float* values, int quants, float scale) {
 }
 
 template <class W>
-DW_DEVICE void load_token(const GemmArguments& a, int64_t first_token, int first_chunk, int chunks, int i,
-                          Tile& tile) {
+DW_DEVICE void load_token(const GemmArguments& a, const BlockTokens& block, int first_chunk, int chunks,
+                          int i, Tile& tile) {
   const int t = i / kStepChunks, part = i % kStepChunks, chunk = first_chunk + part;
-  const int64_t token = first_token + t;
+  const int64_t token = block.row[t];
   int4 low = {0, 0, 0, 0}, high = {0, 0, 0, 0}, fine_low = low, fine_high = high;
   float scale = 0;
   int sums = 0;
-  if (token < a.x.tokens && chunk < chunks) {
+  if (token >= 0 && chunk < chunks) {
     const int64_t at = token * chunks + chunk;
     low = reinterpret_cast<const int4*>(a.x.quants)[2 * at];
     high = reinterpret_cast<const int4*>(a.x.quants)[2 * at + 1];
@@ -146,18 +193,19 @@ template <quant::Type kType>
 __global__ void __launch_bounds__(kThreads, 2) gemm_dot4_kernel(const DW_GRID_CONSTANT GemmArguments a) {
   using W = Weights<kType>;
   __shared__ Tile tile;
+  __shared__ BlockTokens block;
   wait_for_previous();
   allow_next();
+  if (!find_tokens(a, block)) return;
   const int first_row = int(blockIdx.x) * kTile, chunks = int(a.x.columns) / 32;
-  const int64_t first_token = int64_t(blockIdx.y) * kTile;
   const int row = int(threadIdx.x) % 16, token = int(threadIdx.x) / 16;
   float sums[4][4] = {};
   for (int chunk = 0; chunk < chunks; chunk += kStepChunks) {
     const int i = int(threadIdx.x);
     if (i < kTile * kStepChunks)
-      load_weight<W>(a, first_row, chunk, chunks, i, tile);
+      load_weight<W>(a, block.weight, first_row, chunk, chunks, i, tile);
     else
-      load_token<W>(a, first_token, chunk, chunks, i - kTile * kStepChunks, tile);
+      load_token<W>(a, block, chunk, chunks, i - kTile * kStepChunks, tile);
     __syncthreads();
 #pragma unroll
     for (int part = 0; part < kStepChunks; ++part)
@@ -165,16 +213,7 @@ __global__ void __launch_bounds__(kThreads, 2) gemm_dot4_kernel(const DW_GRID_CO
       for (int h = 0; h < 2; ++h) multiply_half<W>(tile, part, h, row, token, sums);
     __syncthreads();
   }
-#pragma unroll
-  for (int t = 0; t < 4; ++t)
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int n = first_row + 16 * r + row;
-      const int64_t m = first_token + 16 * t + token;
-      if (n >= a.rows || m >= a.x.tokens) continue;
-      float* to = a.out + m * a.out_stride + n;
-      *to = a.add ? *to + sums[r][t] : sums[r][t];
-    }
+  store_sums(a, block, first_row, row, token, sums);
 }
 
 // Unquantised weights: the same tiles in fp32, 16 columns a step.
@@ -183,10 +222,11 @@ template <quant::Type kType>
 __global__ void __launch_bounds__(kThreads) gemm_float_kernel(const DW_GRID_CONSTANT GemmArguments a) {
   __shared__ float weights[kFloatStep][kTile + 1];
   __shared__ float tokens[kFloatStep][kTile + 1];
+  __shared__ BlockTokens block;
   wait_for_previous();
   allow_next();
+  if (!find_tokens(a, block)) return;
   const int first_row = int(blockIdx.x) * kTile, columns = int(a.x.columns);
-  const int64_t first_token = int64_t(blockIdx.y) * kTile;
   const int row = int(threadIdx.x) % 16, token = int(threadIdx.x) / 16;
   float sums[4][4] = {};
   for (int first = 0; first < columns; first += kFloatStep) {
@@ -195,8 +235,8 @@ __global__ void __launch_bounds__(kThreads) gemm_float_kernel(const DW_GRID_CONS
       float w = 0, x = 0;
       if (column < columns) {
         if (first_row + line < a.rows)
-          w = FloatWeights<kType>::get(a.weight + uint64_t(first_row + line) * a.row_bytes, column);
-        if (first_token + line < a.x.tokens) x = a.x.values[(first_token + line) * columns + column];
+          w = FloatWeights<kType>::get(block.weight + uint64_t(first_row + line) * a.row_bytes, column);
+        if (block.row[line] >= 0) x = a.x.values[int64_t(block.row[line]) * columns + column];
       }
       weights[i % kFloatStep][line] = w;
       tokens[i % kFloatStep][line] = x;
@@ -214,25 +254,18 @@ __global__ void __launch_bounds__(kThreads) gemm_float_kernel(const DW_GRID_CONS
     }
     __syncthreads();
   }
-#pragma unroll
-  for (int t = 0; t < 4; ++t)
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int n = first_row + 16 * r + row;
-      const int64_t m = first_token + 16 * t + token;
-      if (n >= a.rows || m >= a.x.tokens) continue;
-      float* to = a.out + m * a.out_stride + n;
-      *to = a.add ? *to + sums[r][t] : sums[r][t];
-    }
+  store_sums(a, block, first_row, row, token, sums);
 }
 
 }  // namespace
 
-void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& output) {
+void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& output,
+               const ExpertGroups& groups) {
   const ops::Matrix& w = output.weight;
   if (x.tokens == 0 || w.rows == 0) return;
   GemmArguments a = {};
   a.x = x;
+  a.groups = groups;
   a.weight = reinterpret_cast<const uint8_t*>(w.data);
   a.out = output.out;
   a.out_stride = output.out_stride != 0 ? output.out_stride : w.rows;
@@ -244,7 +277,9 @@ void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& o
                      double(w.matrix_bytes()) + double(x.tokens) * double(x.columns) * 1.25 +
                          double(x.tokens * w.rows) * (output.add ? 8 : 4),
                      2.0 * double(x.tokens) * double(w.rows) * double(w.columns)};
-  const dim3 grid(ceil_div(w.rows, kTile), ceil_div(x.tokens, kTile));
+  static_assert(kTile == kDot4Tokens);
+  const dim3 grid(ceil_div(w.rows, kTile),
+                  groups.sorted.tiles != nullptr ? groups.tile_bound : ceil_div(x.tokens, kTile));
   const bool found =
       visit_float_type(w.type,
                        [&](auto t) {

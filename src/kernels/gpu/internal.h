@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/gpu/context.h"
+#include "kernels/gpu/moe_route.h"
 
 namespace dw::gpu {
 
@@ -24,8 +25,20 @@ inline constexpr int kGemvTokens = 8;
 void gemv(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
           const ops::Norm* norm);
 
-// Any number of tokens, any type, integer dot products (fp32 for float types), one matrix (gemm_dot4.cu).
-void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& output);
+// Rows of x sorted by expert, for a product with each its own matrix. Without tiles: every row, one matrix.
+inline constexpr int kDot4Tokens = 64;  // of a tile
+struct ExpertGroups {
+  SortedPairs sorted;
+  uint32_t tile_bound = 0;             // how many tiles there may be
+  uint64_t expert_bytes = 0;           // from one expert's matrix to the next
+  int32_t gather = 0;                  // row of x = pair / gather; 0: slot
+  bool by_pair = false;                // row of the result: pair; else slot
+  const float* pair_weight = nullptr;  // [pairs]: factor of the result; nullptr: 1
+};
+// Any number of tokens, any type, integer dot products (fp32 for float types), one matrix or one an expert
+// (gemm_dot4.cu).
+void gemm_dot4(Context& context, const ops::Activations& x, const ops::Linear& output,
+               const ExpertGroups& groups = {});
 
 // What the router chose; device pointers.
 struct MoeChoice {
@@ -41,11 +54,17 @@ struct MoeChoice {
 inline constexpr int kMoeDecodeTokens = 16;
 void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden);
 
-// Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was queued.
+// Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was
+// queued.
 bool moe_mma(Context& context, const ops::Moe& op);
 void moe_prefill(Context& context, const ops::Moe& op);
 // Scratch that they need; larger batches are cut into pieces of kMoePieceTokens.
 inline constexpr int64_t kMoePieceTokens = 8192;
+struct GateUp {
+  ops::Matrix gate, up;
+  uint64_t gate_bytes, up_bytes;  // from one expert's matrix to the next
+};
+GateUp gate_and_up(const ops::Moe& op);                 // of the experts, merged or not
 ops::Moe moe_piece(const ops::Moe& op, int64_t first);  // at most kMoePieceTokens from token `first` on
 uint64_t moe_mma_scratch_bytes(const ops::Moe& largest);
 uint64_t moe_prefill_scratch_bytes(const ops::Moe& largest);

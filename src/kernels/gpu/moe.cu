@@ -49,12 +49,23 @@ void moe_few(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) 
 }  // namespace
 
 void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
+  if (op.x.tokens == 0) return;
   if (op.x.tokens <= kMoeDecodeTokens) {
     moe_few(context, op, fused_norm);
     return;
   }
   if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
   if (!moe_mma(context, op)) moe_prefill(context, op);
+}
+
+GateUp gate_and_up(const ops::Moe& op) {
+  if (!op.gate_up) return {op.gate, op.up, op.gate.matrix_bytes(), op.up.matrix_bytes()};
+  const uint64_t bytes = op.gate_up.matrix_bytes();
+  ops::Matrix gate = op.gate_up;
+  gate.rows /= 2;
+  ops::Matrix up = gate;
+  up.data += gate.matrix_bytes();
+  return {gate, up, bytes, bytes};
 }
 
 ops::Moe moe_piece(const ops::Moe& op, int64_t first) {

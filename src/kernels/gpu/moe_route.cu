@@ -136,7 +136,7 @@ __global__ void clear_counts_kernel(int32_t* counts, int count) {
 
 void choose_experts(Context& context, const ops::Moe& op, const float* logits, int64_t stride,
                     const RouteTarget& target, uint16_t* keys, int32_t* counts) {
-  DW_CHECK(op.expert_count <= kMaxExperts && op.top_k <= kMaxTopK,
+  DW_CHECK(op.expert_count <= kMaxRouterExperts && op.top_k <= kMaxTopK,
            "more experts than the router kernels hold");
   const double tokens = double(op.x.tokens);
   const Work work = {"route", tokens * (op.expert_count * 4.0 + op.top_k * 10.0), tokens * op.expert_count};
@@ -150,7 +150,7 @@ void choose_experts(Context& context, const ops::Moe& op, const float* logits, i
   else if (op.expert_count <= 16 * kWave)
     run(choose_experts_kernel<16>);
   else
-    run(choose_experts_kernel<kMaxExperts / kWave>);
+    run(choose_experts_kernel<kMaxRouterExperts / kWave>);
 }
 
 void weigh_shared(Context& context, const ops::Moe& op, float* shared_weight) {

@@ -8,7 +8,7 @@
 namespace dw::gpu {
 
 inline constexpr int kMaxTopK = 32;
-inline constexpr int kMaxExperts = 2048;
+inline constexpr int kMaxRouterExperts = 2048;
 inline constexpr int kRouterTokens = 16;  // route_few() takes so many at most
 
 // Where the choice goes; device.

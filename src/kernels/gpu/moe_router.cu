@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
     else if (job.expert_count <= 16 * kWave)
       choose_all<16>(job);
     else
-      choose_all<kMaxExperts / kWave>(job);
+      choose_all<kMaxRouterExperts / kWave>(job);
   }
   if (job.norm_weight != nullptr) {
     for (int token = int(blockIdx.x); token < job.tokens; token += int(gridDim.x))
@@ -189,7 +189,7 @@ bool route_few(Context& context, const ops::Moe& op, const ops::Norm* norm, cons
   using enum quant::Type;
   const quant::Type type = op.router.type;
   if (type != F32 && type != F16 && type != BF16) return false;
-  DW_CHECK(op.expert_count <= kMaxExperts && op.top_k <= kMaxTopK,
+  DW_CHECK(op.expert_count <= kMaxRouterExperts && op.top_k <= kMaxTopK,
            "more experts than the router kernels hold");
   DW_CHECK(op.x.tokens <= kRouterTokens, "too many tokens for the router's one launch");
   DW_CHECK(norm == nullptr || norm->rows == nullptr, "the router's norm takes all rows");

@@ -123,9 +123,9 @@ bool linear_mma(Context& context, const ops::Activations& x, std::span<const ops
     job.out_stride = output.out_stride != 0 ? output.out_stride : output.weight.rows;
     job.add = output.add;
     job.aligned = job.out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(output.out) % 8 == 0;
-    const bool narrow = output.weight.type == quant::Type::F32 || x.tokens <= 64 ||
-                        int64_t(job.row_tiles) * ceil_div(x.tokens, 128) < context.limits.multiprocessors;
-    const int tile_tokens = x.tokens <= 32 ? 16 : narrow ? 64 : 128;
+    // Narrow tiles where wide ones would leave multiprocessors without work.
+    const bool narrow = int64_t(job.row_tiles) * ceil_div(x.tokens, 128) < context.limits.multiprocessors;
+    const int tile_tokens = mma_tile_tokens(output.weight.type, x.tokens <= 32 ? 16 : narrow ? 64 : x.tokens);
     const double n = double(output.weight.rows), k = double(x.columns), m = double(x.tokens);
     const Work work = {"linear", n * double(job.row_bytes) + m * k * 2 + m * n * (output.add ? 8 : 4),
                        2 * m * n * k};

@@ -21,19 +21,27 @@ void launch_mma_tile(Context& context, MmaJob job, uint32_t grid_tiles, const ch
          context.tables);
 }
 
-// tile_tokens: one of kMmaTileTokens; fp32 weights, whose activations take twice the room, end at 64.
+// Compiles the tiles that mma_tile_tokens() may name for the type, and no others.
 template <quant::Type kType>
 bool launch_mma_type(Context& context, int tile_tokens, const MmaJob& job, uint32_t grid_tiles,
                      const char* name, const Work& work) {
-  if (tile_tokens == 16)
-    launch_mma_tile<kType, 16>(context, job, grid_tiles, name, work);
-  else if (tile_tokens == 64)
+  if (tile_tokens == 64) {
     launch_mma_tile<kType, 64>(context, job, grid_tiles, name, work);
-  else if constexpr (!MmaOperand<kType>::kSplit)
-    launch_mma_tile<kType, 128>(context, job, grid_tiles, name, work);
-  else
-    return false;
-  return true;
+    return true;
+  }
+  if constexpr (has_all_tiles(kType)) {
+    if (tile_tokens == 16) {
+      launch_mma_tile<kType, 16>(context, job, grid_tiles, name, work);
+      return true;
+    }
+    if constexpr (!MmaOperand<kType>::kSplit) {
+      if (tile_tokens == 128) {
+        launch_mma_tile<kType, 128>(context, job, grid_tiles, name, work);
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 }  // namespace dw::gpu

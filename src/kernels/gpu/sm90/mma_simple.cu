@@ -9,6 +9,18 @@ bool launch_mma_simple(Context& context, quant::Type type, int tile_tokens, cons
   switch (type) {
     case Q8_0:
       return launch_mma_type<Q8_0>(context, tile_tokens, job, grid_tiles, name, work);
+    case Q4_0:
+      return launch_mma_type<Q4_0>(context, tile_tokens, job, grid_tiles, name, work);
+    case MXFP4:
+      return launch_mma_type<MXFP4>(context, tile_tokens, job, grid_tiles, name, work);
+    case Q4_1:
+      return launch_mma_type<Q4_1>(context, tile_tokens, job, grid_tiles, name, work);
+    case Q5_0:
+      return launch_mma_type<Q5_0>(context, tile_tokens, job, grid_tiles, name, work);
+    case Q5_1:
+      return launch_mma_type<Q5_1>(context, tile_tokens, job, grid_tiles, name, work);
+    case IQ4_NL:
+      return launch_mma_type<IQ4_NL>(context, tile_tokens, job, grid_tiles, name, work);
     default:
       return false;
   }

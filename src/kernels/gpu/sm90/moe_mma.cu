@@ -58,8 +58,11 @@ Room lay_out(const ops::Moe& op, int64_t tokens, int tile_tokens, Scratch& scrat
   return room;
 }
 
-int tile_tokens_for(int64_t rows_per_matrix) {
-  return rows_per_matrix <= 20 ? 16 : rows_per_matrix <= 256 ? 64 : 128;
+// Tokens of a tile, from how many each matrix will meet on average. No wider than a type's widest kernel.
+int tile_tokens_for(quant::Type first, quant::Type second, int64_t rows_per_matrix) {
+  const int64_t wanted = rows_per_matrix <= 20 ? 16 : rows_per_matrix <= 256 ? 64 : 128;
+  const int a = mma_tile_tokens(first, wanted), b = mma_tile_tokens(second, wanted);
+  return a < b ? a : b;
 }
 
 constexpr int kSumThreads = 256;
@@ -98,19 +101,6 @@ __global__ void __launch_bounds__(kSumThreads)
   }
 }
 
-struct GateUp {
-  ops::Matrix gate, up;
-  uint64_t expert_bytes;
-};
-GateUp gate_and_up(const ops::Moe& op) {
-  if (!op.gate_up) return {op.gate, op.up, op.gate.matrix_bytes()};
-  ops::Matrix gate = op.gate_up;
-  gate.rows /= 2;
-  ops::Matrix up = gate;
-  up.data += gate.matrix_bytes();
-  return {gate, up, op.gate_up.matrix_bytes()};
-}
-
 bool supported(const ops::Moe& op) {
   const GateUp both = gate_and_up(op);
   const auto pair_fits = [](const ops::Matrix& gate, const ops::Matrix& up, const ops::Matrix& down) {
@@ -139,12 +129,12 @@ void run(Context& context, quant::Type type, int tile_tokens, const MmaJob& job,
   const double n = matrices * job.rows, k = job.columns;
   const Work work = {"moe", experts * n * double(job.row_bytes) + rows * (k + n / matrices) * 2,
                      2 * rows * n * k};
-  DW_CHECK(launch_mma(context, type, tile_tokens, job, grid_tiles, name, work),
+  DW_CHECK(launch_mma(context, type, mma_tile_tokens(type, tile_tokens), job, grid_tiles, name, work),
            "no tensor-core product for this type");
 }
 
 void add_shared(Context& context, const ops::Moe& op, const Room& room) {
-  const int tile_tokens = tile_tokens_for(op.x.tokens);
+  const int tile_tokens = tile_tokens_for(op.shared_gate.type, op.shared_down.type, op.x.tokens);
   const uint32_t grid_tiles = ceil_div(op.x.tokens, tile_tokens);
   MmaJob job = job_of(op.shared_gate, 0, 64);
   job.row_tiles = padded_columns(op.shared_gate.rows) / 64;  // the padding is written too
@@ -169,7 +159,7 @@ void add_experts(Context& context, const ops::Moe& op, const Room& room, int til
   const uint32_t grid_tiles = uint32_t(tile_bound(pairs, op.expert_count, tile_tokens));
   const double experts = double(pairs < op.expert_count ? pairs : op.expert_count);
   const GateUp both = gate_and_up(op);
-  MmaJob job = job_of(both.gate, both.expert_bytes, 64);
+  MmaJob job = job_of(both.gate, both.gate_bytes, 64);
   job.row_tiles = padded_columns(both.gate.rows) / 64;
   job.weights[1] = reinterpret_cast<const uint8_t*>(both.up.data);
   job.x = room.x.high, job.x_scale = room.x.scale;
@@ -193,7 +183,7 @@ void add_experts(Context& context, const ops::Moe& op, const Room& room, int til
 
 void run_piece(Context& context, const ops::Moe& op) {
   const int64_t pairs = op.x.tokens * op.top_k;
-  const int tile_tokens = tile_tokens_for(pairs / op.expert_count);
+  const int tile_tokens = tile_tokens_for(gate_and_up(op).gate.type, op.down.type, pairs / op.expert_count);
   Scratch scratch(context.scratch, context.scratch_bytes);
   const Room room = lay_out(op, op.x.tokens, tile_tokens, scratch);
   DW_CHECK(!scratch.exhausted(), "the scratch memory was planned for fewer tokens");
