@@ -173,6 +173,7 @@ TEST(KernelTable, SumsByOpAndKernel) {
   EXPECT_EQ(table.ops[2].total.gap_ns, 10);
   EXPECT_EQ(table.ops[2].total.gigabytes_per_second(), 0);
   EXPECT_DOUBLE_EQ(table.ops[3].total.gigabytes_per_second(), 5);
+  EXPECT_EQ(table.ops[3].kernels[0].name, "copy host to device");
   EXPECT_EQ(table.kernel_count, 5);
   EXPECT_EQ(table.unknown_kernels, 1);
   EXPECT_EQ(table.missing_kernels, 0);

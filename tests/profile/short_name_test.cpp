@@ -17,7 +17,6 @@ TEST(ShortName, TakesTheFunctionsOwnName) {
        "vectorized_elementwise_kernel"},
       {"void outer<int>::inner<float>(float*)", "inner"},
       {"Cijk_Ailk_Bljk_HB_MT64x64x16", "Cijk_Ailk_Bljk_HB_MT64x64x16"},
-      {"copy host to device", "device"},
       {"(unnamed)", "(unnamed)"},
       {"", ""},
       {"broken<", "broken"},

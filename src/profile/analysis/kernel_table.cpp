@@ -44,14 +44,15 @@ KernelTable make_kernel_table(std::span<const KernelEvent> events, std::span<con
     const std::string op = note >= 0   ? annotations[size_t(note)].op
                            : is_kernel ? "(not annotated)"
                                        : "memory";
-    add(rows[op][event.name], one);
+    KernelRow& row = rows[op][event.name];
+    if (row.launches == 0) row.name = is_kernel ? short_name(event.name) : std::string(event.name);
+    add(row, one);
   }
   for (auto& [op, kernels] : rows) {
     OpRow row;
     row.total.name = op;
     for (auto& [name, kernel] : kernels) {
       kernel.kernel = name;
-      kernel.name = short_name(name);
       add(row.total, kernel);
       row.kernels.push_back(std::move(kernel));
     }

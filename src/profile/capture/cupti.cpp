@@ -179,7 +179,7 @@ std::vector<KernelEvent> Collector::sorted() {
     const std::lock_guard lock(mutex_);
     events.swap(events_);
   }
-  std::stable_sort(events.begin(), events.end(), [](const KernelEvent& a, const KernelEvent& b) {
+  std::sort(events.begin(), events.end(), [](const KernelEvent& a, const KernelEvent& b) {
     if (a.start_ns != b.start_ns) return a.start_ns < b.start_ns;
     return a.correlation != b.correlation ? a.correlation < b.correlation : a.graph_node < b.graph_node;
   });
