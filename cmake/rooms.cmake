@@ -16,6 +16,18 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 dw_room(text DEPENDS base LIBRARIES PkgConfig::UTF8PROC)
 dw_room(engine DEPENDS model text)
+dw_room(profile/names DEPENDS base)
+dw_room(profile/capture DEPENDS base LIBRARIES ${CMAKE_DL_LIBS})
+dw_room(profile/analysis DEPENDS profile/names)
+if(DW_GPU_BACKEND STREQUAL "cuda")  # compares our declarations of CUPTI with its headers, where the toolkit has them
+  find_file(DW_CUPTI_HEADER cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_ROOT}/extras/CUPTI/include
+            NO_DEFAULT_PATH)
+  if(DW_CUPTI_HEADER)
+    get_filename_component(cupti_folder ${DW_CUPTI_HEADER} DIRECTORY)
+    target_include_directories(dw_profile_capture SYSTEM PRIVATE ${cupti_folder} ${CUDAToolkit_INCLUDE_DIRS})
+    target_compile_definitions(dw_profile_capture PRIVATE DW_CUPTI_HEADERS)
+  endif()
+endif()
 
 # Kernels of an instruction set live in files named *_avx2.cpp / *_avx512.cpp.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

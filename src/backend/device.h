@@ -11,9 +11,11 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/expected.h"
 #include "kernels/ops.h"
+#include "kernels/work_record.h"
 
 namespace dw {
 
@@ -88,6 +90,11 @@ class Device {
     (void)key;
     issue();
   }
+
+  // Between the two calls the device notes the work of every launch, those of passes it issues again
+  // included. take: the notes in the order of the launches; none from a device that does not launch kernels.
+  virtual void start_work_log() {}
+  virtual std::vector<WorkRecord> take_work_log() { return {}; }
 
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;

@@ -115,6 +115,9 @@ class OtherCommands(CliTest):
         names = [test["test"] for test in json.loads(result.stdout)["tests"]]
         self.assertEqual(names, ["pp16", "tg4"])
 
+    def test_bench_of_kernels_needs_a_gpu(self):
+        self.fails(1, "bench", "-m", MODEL, "-pp", "16", "--kernels", "--device", "cpu", says=["--kernels", "GPU", "cpu"])
+
     def test_eval_prints_json(self):
         text = self.write("text.txt", "the rain in the north and the snow on the roof " * 10)
         flags = ["eval", "-m", MODEL, "-f", text, "-w", "64", "--json"]

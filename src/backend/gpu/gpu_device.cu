@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "backend/gpu/batch_tables.h"
 #include "backend/gpu/upload.h"
@@ -75,6 +76,8 @@ class GpuDevice final : public Device {
   void begin_batch(const ops::Batch& batch) override;
   void begin_layer(int32_t layer) override { context_.layer = layer; }
   void run_pass(uint64_t key, const std::function<void()>& issue) override;
+  void start_work_log() override;
+  std::vector<WorkRecord> take_work_log() override;
 
   void embed(const ops::Embed& op) override;
   void norm(const ops::Norm& op) override;
@@ -97,6 +100,11 @@ class GpuDevice final : public Device {
  private:
   // tokens, spans, rows, context bound: what the launches of a pass depend on beside its key.
   using GraphKey = std::tuple<uint64_t, int32_t, int32_t, int32_t, int32_t, int32_t>;
+  struct Pass {
+    GraphExec graph;
+    std::vector<WorkRecord> log;  // of one replay
+  };
+  Pass capture(const std::function<void()>& issue);
   void reserve_scratch(uint64_t bytes);
   void upload_tables();
   void drop_graphs();
@@ -112,9 +120,11 @@ class GpuDevice final : public Device {
   std::vector<void*> old_scratch_;  // freed with the device: queued work may still use it
   void* indices_ = nullptr;         // of ops that come without begin_batch()
   int64_t indices_capacity_ = 0;
-  std::map<GraphKey, GraphExec> graphs_;
+  std::map<GraphKey, Pass> graphs_;
   size_t logit_rows_ = 0;
   bool capturing_ = false;
+  bool logging_ = false;
+  std::vector<WorkRecord> log_;
 };
 
 Expected<GpuInfo> gpu_info(int index) {
@@ -294,13 +304,41 @@ void GpuDevice::begin_batch(const ops::Batch& batch) {
 }
 
 void GpuDevice::drop_graphs() {
-  for (auto& [key, graph] : graphs_) (void)destroy_graph(graph);
+  for (auto& [key, pass] : graphs_) (void)destroy_graph(pass.graph);
   graphs_.clear();
+}
+
+void GpuDevice::start_work_log() {
+  logging_ = true;
+  log_.clear();
+  context_.log = &log_;
+}
+
+std::vector<WorkRecord> GpuDevice::take_work_log() {
+  logging_ = false;
+  context_.log = nullptr;
+  return std::exchange(log_, {});
+}
+
+// A graph keeps its log always, so that replays can be logged whenever that starts.
+GpuDevice::Pass GpuDevice::capture(const std::function<void()>& issue) {
+  Pass pass = {};
+  Graph graph = nullptr;
+  capturing_ = true;
+  context_.log = &pass.log;
+  check_runtime(begin_capture(context_.stream), "begin a graph");
+  issue();
+  check_runtime(end_capture(context_.stream, &graph), "end a graph");
+  context_.log = logging_ ? &log_ : nullptr;
+  capturing_ = false;
+  check_runtime(instantiate(&pass.graph, graph), "make a graph");
+  (void)destroy_graph(graph);
+  return pass;
 }
 
 void GpuDevice::run_pass(uint64_t key, const std::function<void()>& issue) {
   const BatchTable& b = context_.batch;
-  if (!options_.graphs || b.longest_span != 1 || b.tokens > kLargestGraphBatch || context_.log != nullptr) {
+  if (!options_.graphs || b.longest_span != 1 || b.tokens > kLargestGraphBatch) {
     issue();
     return;
   }
@@ -309,18 +347,11 @@ void GpuDevice::run_pass(uint64_t key, const std::function<void()>& issue) {
   auto found = graphs_.find(graph_key);
   if (found == graphs_.end()) {
     if (graphs_.size() >= kMostGraphs) drop_graphs();
-    capturing_ = true;
-    Graph graph = nullptr;
-    check_runtime(begin_capture(context_.stream), "begin a graph");
-    issue();
-    check_runtime(end_capture(context_.stream, &graph), "end a graph");
-    capturing_ = false;
-    GraphExec exec = nullptr;
-    check_runtime(instantiate(&exec, graph), "make a graph");
-    (void)destroy_graph(graph);
-    found = graphs_.emplace(graph_key, exec).first;
+    found = graphs_.emplace(graph_key, capture(issue)).first;
   }
-  check_runtime(launch_graph(found->second, context_.stream), "launch a graph");
+  const Pass& pass = found->second;
+  check_runtime(launch_graph(pass.graph, context_.stream), "launch a graph");
+  if (logging_) log_.insert(log_.end(), pass.log.begin(), pass.log.end());
 }
 
 // Host indices of an op that came without begin_batch().
