@@ -203,7 +203,9 @@ TEST(GpuAttention, TakesOtherShapes) {
     for (KvType type : kTypes) {
       for (const std::vector<AttentionSpan>& spans : std::vector<std::vector<AttentionSpan>>{
                {{90, 1}, {7, 1}}, {{40, 3}, {149, 6}}, {{70, 45}, {33, 2}}}) {
-        AttentionCase c{s.heads, s.kv_heads, s.dim, s.rope_dims, s.page_tokens, type, spans};
+        AttentionCase c;
+        c.heads = s.heads, c.kv_heads = s.kv_heads, c.dim = s.dim, c.rope_dims = s.rope_dims;
+        c.page_tokens = s.page_tokens, c.type = type, c.spans = spans;
         check_case(c, random);
       }
     }

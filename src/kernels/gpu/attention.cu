@@ -88,18 +88,19 @@ __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(Attentio
   constexpr int kParts = 4, kAhead = (kMaxSplits + kParts - 1) / kParts;
   __shared__ float weights[kMaxSplits];
   __shared__ float4 sums[kParts][kMaxHeadDim / 4];
-  wait_for_previous();
+  // The next kernel may come early: it waits for this one's end. The tables are older than this step.
   allow_next();
   const int row = blockIdx.x, head = blockIdx.y, dim = args.dim;
   const int span_index = args.row_span[row];
   const SpanEntry span = args.spans[span_index];
-  if (span.row_count > kShortSpan) return;
   const int context = span.position + span.row_count;
   const int keys = attention_split_keys(context, args.max_splits);
   // Cuts that begin after the row's own position saw nothing of it.
   const int count = (span.position + row - span.first_row) / keys + 1;
   const int partial_row = attention_partial_row(args, span_index) + row - span.first_row;
   const int64_t base = (int64_t(partial_row) * args.heads + head) * args.splits;
+  wait_for_previous();
+  if (span.row_count > kShortSpan) return;
 
   const int column = threadIdx.x % 64, part = threadIdx.x / 64;
   const float4* from = reinterpret_cast<const float4*>(args.partials + base * dim) + column;
@@ -110,15 +111,23 @@ __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(Attentio
     const int s = part + kParts * i;
     values[i] = s < count && column < stride ? from[int64_t(s) * stride] : float4{0, 0, 0, 0};
   }
+  const float gate = int(threadIdx.x) < dim ? gate_of(args, row, head, threadIdx.x) : 0.0f;
+  float2 extremes[(kMaxSplits + kWave - 1) / kWave];
   float largest = -INFINITY, total = 0;
-  for (int s = threadIdx.x % kWave; s < count; s += kWave)
-    largest = fmaxf(largest, args.extremes[base + s].x);
+#pragma unroll
+  for (int i = 0; i * kWave < kMaxSplits; ++i) {
+    const int s = i * kWave + int(threadIdx.x % kWave);
+    extremes[i] = s < count ? args.extremes[base + s] : float2{-INFINITY, 0};
+  }
+#pragma unroll
+  for (int i = 0; i * kWave < kMaxSplits; ++i) largest = fmaxf(largest, extremes[i].x);
   largest = lanes_max(largest);
-  for (int s = threadIdx.x % kWave; s < count; s += kWave) {
-    const float2 e = args.extremes[base + s];
-    const float weight = exp2f(e.x - largest);
-    if (int(threadIdx.x) < kWave) weights[s] = weight;
-    total += weight * e.y;
+#pragma unroll
+  for (int i = 0; i * kWave < kMaxSplits; ++i) {
+    const int s = i * kWave + int(threadIdx.x % kWave);
+    const float weight = exp2f(extremes[i].x - largest);
+    if (int(threadIdx.x) < kWave && s < count) weights[s] = weight;
+    total += weight * extremes[i].y;
   }
   total = lanes_sum(total);
   __syncthreads();
@@ -137,7 +146,7 @@ __global__ void __launch_bounds__(kMergeThreads) attention_merge_kernel(Attentio
   float x = 0;
 #pragma unroll
   for (int i = 0; i < kParts; ++i) x += reinterpret_cast<const float*>(sums[i])[d];
-  finish_attention(args, row, head, d, x, total);
+  finish_attention(args, row, head, d, x, total, gate);
 }
 
 void check(const ops::Attention& op) {

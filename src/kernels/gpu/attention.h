@@ -18,7 +18,7 @@ inline constexpr int kMaxHeadDim = 256;
 inline constexpr int kShortSpan = 16;
 inline constexpr int kPartialRows = 128;
 inline constexpr int kMaxSplits = 96;
-inline constexpr int kSplitKeys = 64;   // fewest keys of a cut
+inline constexpr int kSplitKeys = 128;  // fewest keys of a cut
 inline constexpr int kSplitAlign = 32;  // keys of a cut are a multiple
 
 // Angle of pair i at position p: p * turns[i] / 2^64 turns; the product wraps at whole turns, so that the
@@ -103,10 +103,50 @@ DW_DEVICE int attention_partial_row(const AttentionArgs& args, int span) {
 
 // Column `d` of (row, head) from the weighted sum of values and the sum of weights. Called by the 32 lanes of
 // a group, d = group * 32 + lane.
+DW_DEVICE float gate_of(const AttentionArgs& args, int64_t row, int head, int d) {
+  return args.q_gate[((row * args.heads + head) * 2 + 1) * args.dim + d];
+}
 DW_DEVICE void finish_attention(const AttentionArgs& args, int64_t row, int head, int d, float sum,
-                                float weights) {
-  const float gate = args.q_gate[((row * args.heads + head) * 2 + 1) * args.dim + d];
+                                float weights, float gate) {
   store_activation(args.out, row, head * args.dim + d, sum / weights * sigmoid(gate));
+}
+
+// The gates of eight neighbouring columns, 8 lane .. + 7 of 256, of (row, head).
+DW_DEVICE void load_gates(const AttentionArgs& args, int64_t row, int head, int lane, float (&gates)[8]) {
+  const float4* from =
+      reinterpret_cast<const float4*>(args.q_gate + ((row * args.heads + head) * 2 + 1) * kMaxHeadDim) +
+      2 * lane;
+  const float4 a = from[0], b = from[1];
+  gates[0] = a.x, gates[1] = a.y, gates[2] = a.z, gates[3] = a.w;
+  gates[4] = b.x, gates[5] = b.y, gates[6] = b.z, gates[7] = b.w;
+}
+
+// finish_attention() of eight neighbouring columns a lane; four lanes share a group. Head dim 256.
+DW_DEVICE void finish_attention_row(const AttentionArgs& args, int64_t row, int head, int lane,
+                                    const float (&sums)[8], const float (&gates)[8], float weights) {
+  float x[8], largest = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    x[i] = sums[i] / weights * sigmoid(gates[i]);
+    largest = fmaxf(largest, fabsf(x[i]));
+  }
+  const float d = lanes_max<4>(largest) / 127.0f;
+  uint32_t words[2] = {0, 0};
+  int total = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int quant = d == 0 ? 0 : __float2int_rn(__fdiv_rn(x[i], d));
+    words[i / 4] |= uint32_t(quant & 255) << (i % 4 * 8);
+    total += quant;
+  }
+  total += lane_xor(total, 1);
+  const int64_t at = row * args.out.columns + head * kMaxHeadDim + 8 * lane;
+  float4* const to = reinterpret_cast<float4*>(args.out.values + at);
+  to[0] = {x[0], x[1], x[2], x[3]};
+  to[1] = {x[4], x[5], x[6], x[7]};
+  *reinterpret_cast<uint2*>(args.out.quants + at) = {words[0], words[1]};
+  if (lane % 2 == 0) args.out.sums[at / 16] = int16_t(total);
+  if (lane % 4 == 0) args.out.scales[at / 32] = d;
 }
 
 // The span and tile of packed rows that a block works on; tiles of a span come last first (they see most

@@ -281,7 +281,8 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
     const int token = (work.first + r) / args.group;
     if (token >= span.row_count || d >= dim) break;
     const int head = kv_head * args.group + (work.first + r) % args.group;
-    finish_attention(args, span.first_row + token, head, d, queries[r * kTileStride + d], row_sum[r]);
+    finish_attention(args, span.first_row + token, head, d, queries[r * kTileStride + d], row_sum[r],
+                     gate_of(args, span.first_row + token, head, d));
   }
 }
 

@@ -41,7 +41,9 @@ template <int kGroups>
 struct Shape {
   static constexpr int kWarps = kGroups > 4 ? kGroups : 4;
   static constexpr int kStreams = kWarps / kGroups;
-  static constexpr int kDepth = kGroups == 8 ? 8 : kRingTiles / kStreams;  // tiles of a stream in flight
+  static constexpr int kDepth = kGroups == 8   ? 8
+                                : kGroups == 4 ? 11
+                                               : kRingTiles / kStreams;  // tiles of a stream in flight
   static constexpr int kQueryBytes = kGroups * 8 * kDim * 4;
   static constexpr int kMergeStride = kDim + 4;  // floats
 };
@@ -97,7 +99,7 @@ DW_DEVICE void fetch_tile(const AttentionArgs& args, const Cut& cut, int key, in
 
 // Eight neighbouring columns of a lane, normed and rotated. `turns`: cos, sin of this position; `exchange`:
 // 256 floats of this warp.
-DW_DEVICE void norm_and_rotate(const AttentionArgs& args, float (&x)[8], const float* weight,
+DW_DEVICE void norm_and_rotate(const AttentionArgs& args, float (&x)[8], const float (&weight)[8],
                                const float2* turns, float* exchange) {
   const int lane = threadIdx.x % 32;
   float sum = 0;
@@ -105,7 +107,7 @@ DW_DEVICE void norm_and_rotate(const AttentionArgs& args, float (&x)[8], const f
   for (int i = 0; i < 8; ++i) sum = fmaf(x[i], x[i], sum);
   const float factor = 1.0f / sqrtf(lanes_sum(sum) / float(kDim) + args.eps);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] *= factor * weight[8 * lane + i];
+  for (int i = 0; i < 8; ++i) x[i] *= factor * weight[i];
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < 8; ++i) exchange[i * 32 + lane] = x[i];
@@ -313,9 +315,9 @@ DW_DEVICE void add_tile(const uint8_t* tile, const uint8_t* queries, int key, co
     now = fmaxf(now, lane_xor(now, 8));
     now = fmaxf(now, lane_xor(now, 16));
     now = fmaxf(now, state.largest[c]);
-    shrink[c] = now == -INFINITY ? 1.0f : exp2f(state.largest[c] - now);
-    scores[c] = now == -INFINITY ? 0.0f : exp2f(scores[c] - now);
-    scores[c + 2] = now == -INFINITY ? 0.0f : exp2f(scores[c + 2] - now);
+    shrink[c] = now == -INFINITY ? 1.0f : fast_exp2(state.largest[c] - now);
+    scores[c] = now == -INFINITY ? 0.0f : fast_exp2(scores[c] - now);
+    scores[c + 2] = now == -INFINITY ? 0.0f : fast_exp2(scores[c + 2] - now);
     state.sum[c] = fmaf(state.sum[c], shrink[c], scores[c] + scores[c + 2]);
     state.largest[c] = now;
   }
@@ -359,11 +361,12 @@ DW_DEVICE void finish_block(const AttentionArgs& args, const Cut& cut, int span_
     sum += lane_xor(sum, 4);
     sum += lane_xor(sum, 8);
     sum += lane_xor(sum, 16);
+    // Dims 64 chunk + 8g + 2i, + 1 go to 64 chunk + 16i + 2g, + 1: no bank conflicts.
     float* const column = merge + (warp * 8 + 2 * t + c) * S::kMergeStride;
 #pragma unroll
     for (int i = 0; i < 16; ++i)
-      *reinterpret_cast<float2*>(column + 64 * (i / 4) + 8 * g + 2 * (i % 4)) = {state.out[i][c],
-                                                                                 state.out[i][c + 2]};
+      *reinterpret_cast<float2*>(column + 64 * (i / 4) + 16 * (i % 4) + 2 * g) = {state.out[i][c],
+                                                                                  state.out[i][c + 2]};
     if (g == 0) extremes[warp * 8 + 2 * t + c] = {state.largest[c], sum};
   }
   __syncthreads();
@@ -375,24 +378,32 @@ DW_DEVICE void finish_block(const AttentionArgs& args, const Cut& cut, int span_
 #pragma unroll
     for (int s = 0; s < S::kStreams; ++s) {
       const float2 e = extremes[s * kGroups * 8 + column];
-      weights[s] = e.x == -INFINITY ? 0.0f : exp2f(e.x - largest);
+      weights[s] = e.x == -INFINITY ? 0.0f : fast_exp2(e.x - largest);
       sum += weights[s] * e.y;
     }
     const int token = (cut.first + column) / args.group;
     const int head = cut.kv_head * args.group + (cut.first + column) % args.group;
     const int64_t at = (int64_t(partial_row + token) * args.heads + head) * args.splits + blockIdx.x;
     if (args.splits > 1 && lane == 0) args.extremes[at] = {largest, sum};
+    float sums[8] = {};
 #pragma unroll
-    for (int d = lane; d < kDim; d += 32) {
-      float value = 0;
+    for (int s = 0; s < S::kStreams; ++s) {
+      const float* from = merge + (s * kGroups * 8 + column) * S::kMergeStride + lane / 8 * 64 + lane % 8 * 2;
 #pragma unroll
-      for (int s = 0; s < S::kStreams; ++s)
-        value += weights[s] * merge[(s * kGroups * 8 + column) * S::kMergeStride + d];
-      if (args.splits > 1) {
-        args.partials[at * kDim + d] = value;
-      } else {
-        finish_attention(args, cut.span.first_row + token, head, d, value, sum);
+      for (int i = 0; i < 4; ++i) {
+        const float2 pair = *reinterpret_cast<const float2*>(from + 16 * i);
+        sums[2 * i] += weights[s] * pair.x;
+        sums[2 * i + 1] += weights[s] * pair.y;
       }
+    }
+    if (args.splits > 1) {
+      float4* const to = reinterpret_cast<float4*>(args.partials + at * kDim) + 2 * lane;
+      to[0] = {sums[0], sums[1], sums[2], sums[3]};
+      to[1] = {sums[4], sums[5], sums[6], sums[7]};
+    } else {
+      float gates[8];
+      load_gates(args, cut.span.first_row + token, head, lane, gates);
+      finish_attention_row(args, cut.span.first_row + token, head, lane, sums, gates, sum);
     }
   }
 }
@@ -448,6 +459,10 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
     turns[i / half][i % half] = rope_cos_sin(rope.turns[i % half], cut.span.position + i / half);
   __syncthreads();
 
+  float q_norm[8], k_norm[8];
+  load_row(args.q_norm, q_norm);
+  load_row(args.k_norm, k_norm);
+
   wait_for_previous();
   allow_next();
   // All first loads before the first use: the new key or value of this warp, two queries at a time.
@@ -462,7 +477,7 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int column = base + i * S::kWarps;
-      norm_and_rotate(args, x[i], args.q_norm, turns[packed_token(args, cut, column)], exchange[warp]);
+      norm_and_rotate(args, x[i], q_norm, turns[packed_token(args, cut, column)], exchange[warp]);
 #pragma unroll
       for (int j = 0; j < 8; ++j) x[i][j] *= args.scale;
       store_query(x[i], queries, column);
@@ -474,7 +489,7 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
     const bool is_key = item % 2 == 0;
     if (item != warp) load_new_row(args, cut, item, fresh);
     if (position < cut.key_begin || position >= cut.key_end) continue;
-    if (is_key) norm_and_rotate(args, fresh, args.k_norm, turns[item / 2], exchange[warp]);
+    if (is_key) norm_and_rotate(args, fresh, k_norm, turns[item / 2], exchange[warp]);
     const int tile = (position - cut.key_begin) / kKeys;
     const int owner = tile % S::kStreams, index = tile / S::kStreams;
     const bool in_flight = index < S::kDepth - 1;

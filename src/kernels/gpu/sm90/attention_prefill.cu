@@ -121,7 +121,7 @@ DW_DEVICE void produce(const AttentionArgs& args, const Block& block, const Layo
                               : (unit == 0 ? 0 : (unit + 1) / 2);
     const int stage = tile % kStages;
     const uint32_t empty = at.empty(is_value, stage), parity = stage_parity(tile) ^ 1;
-    if (!barrier_passed(empty, parity)) {
+    if (!barrier_test(empty, parity)) {
       if (pending != 0) {
         copy_wait<0>();
         publish();
@@ -228,13 +228,13 @@ DW_DEVICE void soften(float (&scores)[32], bool masked, int key, const int (&pos
     now = fmaxf(now, lane_xor(now, 1));
     now = fmaxf(now, lane_xor(now, 2));
     now = fmaxf(now, state.largest[r]);  // finite: every row sees the first key
-    shrink[r] = exp2f(state.largest[r] - now);
+    shrink[r] = fast_exp2(state.largest[r] - now);
     state.largest[r] = now;
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < 32; i += 4) {
-      scores[i + 2 * r] = exp2f(scores[i + 2 * r] - now);
-      scores[i + 2 * r + 1] = exp2f(scores[i + 2 * r + 1] - now);
+      scores[i + 2 * r] = fast_exp2(scores[i + 2 * r] - now);
+      scores[i + 2 * r + 1] = fast_exp2(scores[i + 2 * r + 1] - now);
       sum += scores[i + 2 * r] + scores[i + 2 * r + 1];
     }
     state.sum[r] = fmaf(state.sum[r], shrink[r], sum);
@@ -283,16 +283,29 @@ DW_DEVICE void finish_rows(const AttentionArgs& args, const Block& block, int fi
       *reinterpret_cast<float2*>(exchange + g * kDim + ((8 * i + 2 * t) ^ (g * 8))) = {
           out[4 * i + 2 * r], out[4 * i + 2 * r + 1]};
     __syncwarp();
+    constexpr int kAhead = 4;  // rows whose gates are on their way together
 #pragma unroll 1
-    for (int row = 0; row < 8; ++row) {
-      const int packed = first + 16 * warp + 8 * r + row, token = packed / args.group;
-      const float sum = lane_read(sums[r], 4 * row);
-      if (token >= block.span.row_count) continue;
-      const int head = block.kv_head * args.group + packed % args.group;
+    for (int base = 0; base < 8; base += kAhead) {
+      float gates[kAhead][8];
 #pragma unroll
-      for (int d = lane; d < kDim; d += 32)
-        finish_attention(args, block.span.first_row + token, head, d, exchange[row * kDim + (d ^ (row * 8))],
-                         sum);
+      for (int i = 0; i < kAhead; ++i) {
+        const int packed = first + 16 * warp + 8 * r + base + i, token = packed / args.group;
+        const int head = block.kv_head * args.group + packed % args.group;
+        if (token < block.span.row_count)
+          load_gates(args, block.span.first_row + token, head, lane, gates[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int packed = first + 16 * warp + 8 * r + base + i, token = packed / args.group;
+        const int head = block.kv_head * args.group + packed % args.group;
+        const float sum = lane_read(sums[r], 4 * (base + i));
+        if (token >= block.span.row_count) continue;
+        const float4* from =
+            reinterpret_cast<const float4*>(exchange + (base + i) * kDim + ((8 * lane) ^ ((base + i) * 8)));
+        const float4 a = from[0], b = from[1];
+        const float x[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+        finish_attention_row(args, block.span.first_row + token, head, lane, x, gates[i], sum);
+      }
     }
   }
 }

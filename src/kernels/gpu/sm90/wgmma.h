@@ -113,6 +113,15 @@ DW_DEVICE bool barrier_passed(uint32_t barrier, uint32_t parity) {
                : "memory");
   return passed != 0;
 }
+// The same without waiting.
+DW_DEVICE bool barrier_test(uint32_t barrier, uint32_t parity) {
+  uint32_t passed;
+  asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
+               : "=r"(passed)
+               : "r"(barrier), "r"(parity)
+               : "memory");
+  return passed != 0;
+}
 DW_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
   while (!barrier_passed(barrier, parity)) {
   }
