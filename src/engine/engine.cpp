@@ -380,9 +380,9 @@ Expected<Sampled> Engine::sample(Session& s) {
       "the model produced values that are not finite: the file is damaged or of an unknown kind";
   if (!s.top_ids.empty()) {
     if (!std::isfinite(s.top_maximum) || !std::isfinite(s.top_sum)) return make_error(kNotFinite);
-    if (auto sampled =
-            s.generation->sampler.sample(TopCandidates{s.top_ids, s.top_values, s.top_maximum, s.top_sum}))
-      return std::move(*sampled);
+    const TopLogits top{s.top_ids, s.top_values, model_->hyper_parameters().vocabulary, s.top_maximum,
+                        s.top_sum};
+    if (auto sampled = s.generation->sampler.sample_top(top)) return std::move(*sampled);
     read_logits(s);
   }
   if (!all_finite(s.logits)) return make_error(kNotFinite);
@@ -407,7 +407,7 @@ int32_t Engine::candidates_wanted(const Batch& batch, const std::vector<SessionI
   for (SessionId id : members) {
     const Session& s = session(id);
     if (s.on_logits != nullptr || s.is_prompt || s.generation == nullptr ||
-        !s.generation->sampler.takes_candidates(count))
+        !s.generation->sampler.takes_top(count))
       return 0;
   }
   return count;
@@ -445,9 +445,9 @@ Expected<void> Engine::step() {
       Session& s = session(owner_of_row[i]);
       s.logits.clear();
       s.top_ids.assign(top.ids.begin(), top.ids.end());
-      s.top_values.assign(top.values.begin(), top.values.end());
-      s.top_maximum = top.maximum;
-      s.top_sum = top.sum_exp;
+      s.top_values.assign(top.logits.begin(), top.logits.end());
+      s.top_maximum = top.largest;
+      s.top_sum = top.sum;
       s.top_row = i;
     });
     return deliver(batch, members, seconds_since(start));

@@ -15,6 +15,7 @@
 
 #include "base/expected.h"
 #include "base/random.h"
+#include "model/top_logits.h"
 
 namespace dw {
 
@@ -36,14 +37,6 @@ struct SamplingOptions {
 // Errors name the option and its range.
 Expected<void> check_sampling(const SamplingOptions& options, int32_t vocabulary);
 
-// What a device found of a row of logits: the best tokens and what normalises them (model.h: TopLogits).
-struct TopCandidates {
-  std::span<const int32_t> ids;   // most likely first; ties: lower id first
-  std::span<const float> values;  // logits
-  float maximum = 0;
-  float sum_exp = 0;
-};
-
 struct TokenProbability {
   int32_t token = -1;
   float logprob =
@@ -63,11 +56,12 @@ class Sampler {
   void accept(int32_t token);
   // Picks a token; does not accept() it. logits: [vocabulary], changed by the call.
   Sampled sample(std::span<float> logits);
-  // The same token from the best candidates alone; nothing when they do not decide it (then nothing is drawn
-  // either, and sample() gives it from all logits).
-  std::optional<Sampled> sample(const TopCandidates& top);
-  // Whether sample(TopCandidates) with `count` candidates has a chance.
-  bool takes_candidates(int32_t count) const;
+  // The same token from the likeliest tokens alone, or nothing (and nothing drawn) when they do not suffice:
+  // then sample() all logits. They suffice when no option raises a token that is not among them, and when
+  // they hold, after bias and penalties, the top_k best, or without top_k all within reach of the best.
+  std::optional<Sampled> sample_top(const TopLogits& top);
+  // Whether `count` likeliest tokens have a chance to suffice.
+  bool takes_top(int32_t count) const;
 
  private:
   struct Candidate {
@@ -75,11 +69,14 @@ class Sampler {
     float logit;
     float probability;
   };
+  void apply_bias_and_penalties(std::span<float> logits);
   bool penalises() const;
   float penalised(float logit, int32_t count) const;
-  void apply_bias_and_penalties(std::span<float> logits);
+  bool may_raise_others(const TopLogits& top) const;
+  void collect_top(const TopLogits& top);
+  bool suffices(const TopLogits& top, size_t count) const;
+  int32_t narrow_and_draw();
   void collect(std::span<const float> logits);
-  void narrow();
   void keep_typical();
   void keep_top_p();
   void keep_min_p();

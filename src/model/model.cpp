@@ -424,6 +424,7 @@ void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const 
   for (int32_t i = 0; i < rows; ++i)
     sink(size_t(i), {{ids + int64_t(i) * k, size_t(k)},
                      {values + int64_t(i) * k, size_t(k)},
+                     h_.vocabulary,
                      sums[2 * i],
                      sums[2 * i + 1]});
 }

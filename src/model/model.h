@@ -14,6 +14,7 @@
 #include "model/hparams.h"
 #include "model/placement.h"
 #include "model/state.h"
+#include "model/top_logits.h"
 #include "model/weights.h"
 
 namespace dw {
@@ -22,14 +23,6 @@ struct Batch {
   std::vector<int32_t> tokens;      // ids; rows of the batch
   std::vector<ops::Span> spans;     // cover the rows, in order; each slot at most once
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted
-};
-
-// The best tokens of a row, found on the device: enough for most samplers, and much less than all logits.
-struct TopLogits {
-  std::span<const int32_t> ids;   // most likely first; ties: lower id first
-  std::span<const float> values;  // their logits
-  float maximum = 0;              // of all logits
-  float sum_exp = 0;              // sum over all tokens of exp(logit - maximum)
 };
 
 struct ModelOptions {
