@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   build-essential ccache clang-14 clang-format-14 cmake git ninja-build pkg-config
   libclang-rt-14-dev libcli11-dev libedit-dev libgtest-dev libgmock-dev libutf8proc-dev nlohmann-json3-dev
-  python3
+  python3 python3-numpy
 )
 
 missing=()
