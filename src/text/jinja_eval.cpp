@@ -25,7 +25,9 @@ std::string Interpreter::run() {
 }
 
 void Interpreter::leave_unset(Scope& scope, const std::vector<int>& names) {
-  for (int id : names) scope.set(id, Value::undefined("'" + syntax_.names[size_t(id)] + "' is undefined"));
+  rt_.step(int64_t(names.size()));
+  for (int id : names)
+    scope.variables.emplace_back(id, Value::undefined("'" + syntax_.names[size_t(id)] + "' is undefined"));
 }
 ScopePtr Interpreter::open_scope(const ScopePtr& outer, const std::vector<int>& unset) {
   auto scope = std::make_shared<Scope>(outer);

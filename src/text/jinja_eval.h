@@ -92,7 +92,7 @@ class Interpreter {
   void assign(const Expr& target, const Value& value, const ScopePtr& scope);
   Value filter_chain(const Expr* filter, const Value& input, const ScopePtr& scope);
   ScopePtr open_scope(const ScopePtr& outer, const std::vector<int>& unset);
-  void leave_unset(Scope& scope, const std::vector<int>& names);
+  void leave_unset(Scope& scope, const std::vector<int>& names);  // of a scope that is still empty
   void write(std::string_view text);
   void write_text(const Value& value);
   template <class Body>
