@@ -42,8 +42,9 @@ struct Matrix {
 // Activations that feed matrices: fp32 and, where columns is a multiple of 32, quantised to int8. 32
 // consecutive columns share a scale d = max|x| / 127; quants = x / d rounded to nearest, ties to even (a
 // group of zeros: d = 0, quants 0; multiplying by 127 / max|x| instead may move a quant by one at a tie);
-// sums are those of quants over each 16 columns. Whoever writes `values` of an Activations writes the
-// quantised part too.
+// sums are those of quants over each 16 columns. A device may refine the quantised part with its residual
+// (values - d quants), as the CPU does for fine types of weights: it is computed from values. Whoever writes
+// `values` of an Activations writes the quantised part too.
 struct Activations {
   int64_t tokens = 0;  // rows in use
   int64_t columns = 0;
