@@ -57,7 +57,7 @@ function(dw_hip_room sources)
   target_include_directories(dw_gpu PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_compile_options(dw_gpu PRIVATE -x hip --offload-arch=gfx906 --rocm-path=/usr
     --rocm-device-lib-path=${DW_HIP_DEVICE_LIBRARIES} -mcode-object-version=4
-    -Wall -Wextra -Werror -Wno-unused-command-line-argument)
+    -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-command-line-argument)
   target_link_libraries(dw_gpu PUBLIC dw_quant dw_backend amdhip64)
 endfunction()
 
