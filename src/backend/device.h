@@ -65,6 +65,9 @@ class Device {
   // Allocates the working memory of the largest mixture-of-experts call there will be (sizes count, not
   // data).
   virtual void reserve(const ops::Moe& largest) = 0;
+  // Says that imported weights lie in a mapped file which memory cannot hold. A device that reads experts
+  // there asks for the chosen ones ahead of their use; other devices have nothing to do.
+  virtual void expect_absent_experts() {}
 
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;

@@ -167,7 +167,8 @@ Expected<void> Engine::plan_and_load_model() {
 
   const MemoryRequest request = memory_request(options_, context_tokens_);
   plan_ = plan_memory(*file_, *h, request);
-  if (auto fits = check_fits(plan_, device_->memory().free_bytes); !fits) return fits.error();
+  const uint64_t free_bytes = device_->memory().free_bytes;
+  if (auto fits = check_fits(plan_, free_bytes); !fits) return fits.error();
 
   if (!options_.use_mmap) {
     gguf::OpenOptions open;
@@ -177,6 +178,11 @@ Expected<void> Engine::plan_and_load_model() {
     auto file = gguf::File::open(options_.model_path, open);
     if (!file) return file.error();
     *file_ = std::move(*file);
+  } else if (plan_.exceeds(free_bytes)) {
+    device_->expect_absent_experts();
+    load_dense_weights(*file_, free_bytes - plan_.resident_bytes(), [this](uint64_t done, uint64_t total) {
+      if (options_.progress) options_.progress("reading", done, total);
+    });
   } else if (options_.prefetch) {
     for (const MappedFile& map : file_->maps()) map.prefetch(0, map.bytes().size());
   }
