@@ -25,7 +25,7 @@ namespace dw {
 struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
-  bool prefetch = false;       // ask the kernel to read the mapped file ahead
+  bool prefetch = false;       // ask the kernel to read the mapped file ahead, where memory can hold it
   std::string device = "cpu";  // cpu, or reference (plain loops, for comparison)
   CpuOptions cpu;
   int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
