@@ -444,6 +444,8 @@ TEST(MemoryPlan, WhatDoesNotFitIsRefusedWithNumbersAndTheFlagThatHelps) {
   const auto refused = check_fits(plan, uint64_t(4) << 30);
   ASSERT_FALSE(refused.has_value());
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr("5.00 GiB"), HasSubstr("4.00 GiB"), HasSubstr("-c")));
+  EXPECT_TRUE(plan.exceeds((uint64_t(13) << 30) - 1));
+  EXPECT_FALSE(plan.exceeds(uint64_t(13) << 30));
   plan.parts[0].mapped = false;
   EXPECT_THAT(check_fits(plan, uint64_t(4) << 30).error().message, HasSubstr("--no-mmap"));
 }
