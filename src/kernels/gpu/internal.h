@@ -41,8 +41,7 @@ struct MoeChoice {
 inline constexpr int kMoeDecodeTokens = 16;
 void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden);
 
-// Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was
-// queued.
+// Many tokens (sm90/moe_mma.cu and moe_prefill.cu), op.x computed already. moe_mma: false: nothing was queued.
 bool moe_mma(Context& context, const ops::Moe& op);
 void moe_prefill(Context& context, const ops::Moe& op);
 // Scratch that they need; larger batches are cut into pieces of kMoePieceTokens.
