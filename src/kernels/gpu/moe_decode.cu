@@ -86,6 +86,9 @@ DW_DEVICE StagedAny stage_for(uint8_t* shared, const ops::Activations& x, int to
 }
 
 // Grid: row blocks, experts of a token, tokens.
+// kMixed: gate and up differ in type, of the experts or of the shared one. A kernel of its own, so that the
+// usual one stays within the scalar registers of gfx906.
+template <bool kMixed>
 __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_CONSTANT GateUpArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float both[2][kGateUpRows];
@@ -105,12 +108,13 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_C
   const StagedAny staged = stage_for(shared, a.x, token, gate.type, up.type);
   __syncthreads();
   float* out = a.hidden + (int64_t(token) * a.experts_per_token + slot) * a.width + first_row;
-  if (gate.type == up.type) {
+  if constexpr (!kMixed) {
     visit_units(gate.type, [&](auto units) {
       gate_up_pairs<decltype(units)>(a, gate_rows, up_rows, gate.row_bytes, count, staged, out);
     });
     return;
   }
+#pragma unroll 1
   for (int which = 0; which < 2; ++which) {
     const ExpertMatrix& m = which == 0 ? gate : up;
     visit_units(m.type, [&](auto units) {
@@ -268,8 +272,11 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
   g.tables = context.tables;
   size_t room = shared_bytes(1, op.x.columns, g.gate.type, g.up.type);
   if (has_shared) room = std::max(room, shared_bytes(1, op.x.columns, g.shared_gate.type, g.shared_up.type));
-  allow_shared_bytes(gate_up_kernel, room);
-  launch(context, "gate_up_kernel", gate_up_work(op, tokens * experts, width), gate_up_kernel,
+  const bool mixed = g.gate.type != g.up.type || (has_shared && g.shared_gate.type != g.shared_up.type);
+  const auto kernel = mixed ? gate_up_kernel<true> : gate_up_kernel<false>;
+  allow_shared_bytes(kernel, room);
+  launch(context, mixed ? "gate_up_kernel<mixed>" : "gate_up_kernel",
+         gate_up_work(op, tokens * experts, width), kernel,
          dim3(ceil_div(width, kGateUpRows), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads), room,
          g);
 
