@@ -42,7 +42,7 @@ std::vector<Type> tensor_core_types() {
 
 struct MoeCase {
   int32_t experts = 8, top_k = 2;
-  int64_t hidden = 256, width = 128, shared_width = 0, tokens = 100;
+  int64_t hidden = 256, width = 256, shared_width = 0, tokens = 100;
   Type router = Type::F32, gate = Type::Q4_K, down = Type::Q4_K, shared = Type::Q8_0;
   bool merged = false, normalise = true, shared_router = true;
   float x_scale = 1;
