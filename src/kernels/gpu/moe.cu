@@ -68,9 +68,9 @@ GateUp gate_and_up(const ops::Moe& op) {
   return {gate, up, bytes, bytes};
 }
 
-ops::Moe moe_piece(const ops::Moe& op, int64_t first) {
+ops::Moe moe_piece(const ops::Moe& op, int64_t first, int64_t most) {
   ops::Moe piece = op;
-  piece.x.tokens = op.x.tokens - first < kMoePieceTokens ? op.x.tokens - first : kMoePieceTokens;
+  piece.x.tokens = op.x.tokens - first < most ? op.x.tokens - first : most;
   piece.x.values += first * op.x.columns;
   if (op.x.quants != nullptr) {
     piece.x.quants += first * op.x.columns;
