@@ -85,15 +85,22 @@ void Sampler::accept(int32_t token) {
 
 void Sampler::apply_bias_and_penalties(std::span<float> logits) {
   for (const auto& [token, bias] : options_.logit_bias) logits[size_t(token)] += bias;
-  const bool penalise =
-      options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
-  if (!penalise) return;
+  if (!penalises()) return;
   for (const auto& [token, count] : counts_) {
     if (token < 0 || size_t(token) >= logits.size()) continue;
-    float& logit = logits[size_t(token)];
-    logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
-    logit -= options_.presence_penalty + options_.frequency_penalty * float(count);
+    logits[size_t(token)] = penalised(logits[size_t(token)], count);
   }
+}
+
+bool Sampler::penalises() const {
+  return options_.repetition_penalty != 1 || options_.presence_penalty != 0 ||
+         options_.frequency_penalty != 0;
+}
+
+float Sampler::penalised(float logit, int32_t count) const {
+  logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+  logit -= options_.presence_penalty + options_.frequency_penalty * float(count);
+  return logit;
 }
 
 // The top_k most likely tokens, in order. Without top_k, all tokens within reach of the best (e^-40 of its
@@ -182,6 +189,90 @@ int32_t Sampler::draw() {
   return candidates_.back().token;
 }
 
+int32_t Sampler::narrow_and_draw() {
+  if (options_.typical_p < 1) keep_typical();
+  if (options_.top_p < 1) keep_top_p();
+  if (options_.min_p > 0) keep_min_p();
+  return draw();
+}
+
+// Whether a token that `top` does not name could overtake those it names.
+bool Sampler::may_raise_others(const TopLogits& top) const {
+  const auto named = [&](int32_t token) { return std::ranges::find(top.ids, token) != top.ids.end(); };
+  for (const auto& [token, bias] : options_.logit_bias)
+    if (bias > 0 && !named(token)) return true;
+  if (!penalises()) return false;
+  for (const auto& [token, count] : counts_) {
+    if (token < 0 || token >= top.vocabulary) continue;
+    const bool raises = options_.repetition_penalty < 1 ||
+                        options_.presence_penalty + options_.frequency_penalty * float(count) < 0;
+    if (raises && !named(token)) return true;
+  }
+  return false;
+}
+
+// The named tokens after bias and penalties, most likely first.
+void Sampler::collect_top(const TopLogits& top) {
+  candidates_.clear();
+  for (size_t i = 0; i < top.ids.size(); ++i) {
+    Candidate c{top.ids[i], top.logits[i], 0};
+    for (const auto& [token, bias] : options_.logit_bias)
+      if (token == c.token) c.logit += bias;
+    if (penalises())
+      if (const auto found = counts_.find(c.token); found != counts_.end())
+        c.logit = penalised(c.logit, found->second);
+    candidates_.push_back(c);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+    return more_likely(a.logit, a.token, b.logit, b.token);
+  });
+}
+
+// Whether the first `count` candidates are those of all tokens. The others come after the last of `top`, as
+// it was before bias and penalties.
+bool Sampler::suffices(const TopLogits& top, size_t count) const {
+  if (top.ids.size() == size_t(top.vocabulary)) return true;
+  if (count > candidates_.size()) return false;
+  const Candidate& last = candidates_[count - 1];
+  return !more_likely(top.logits.back(), top.ids.back(), last.logit, last.token);
+}
+
+bool Sampler::takes_top(int32_t count) const {
+  const bool raises =
+      options_.repetition_penalty < 1 || options_.presence_penalty < 0 || options_.frequency_penalty < 0;
+  const bool ranked = options_.temperature <= 0 || (options_.top_k > 0 && options_.top_k <= count);
+  return options_.logit_bias.empty() && options_.logprobs <= count && !raises && ranked;
+}
+
+std::optional<Sampled> Sampler::sample_top(const TopLogits& top) {
+  if (top.ids.empty() || may_raise_others(top)) return std::nullopt;
+  if (size_t(options_.logprobs) > top.ids.size()) return std::nullopt;
+  collect_top(top);
+  Sampled result;
+  if (options_.temperature <= 0) {
+    if (!suffices(top, 1)) return std::nullopt;
+    result.token = candidates_.front().token;
+  } else {
+    const size_t all = size_t(top.vocabulary);
+    const size_t limit = options_.top_k > 0 ? std::min(size_t(options_.top_k), all) : all;
+    const bool few = limit <= 256 && limit < all;  // collect() then takes them whatever their distance
+    const float floor = candidates_.front().logit - 40 * std::max(1.0f, options_.temperature);
+    const bool reached = suffices(top, 1) && (top.logits.back() < floor || top.ids.size() == all);
+    if (!suffices(top, limit) && (few || !reached)) return std::nullopt;
+    if (!few) std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < floor; });
+    if (candidates_.size() > limit) candidates_.resize(limit);
+    result.token = narrow_and_draw();
+  }
+  if (options_.logprobs > 0) {
+    const double log_sum = top.largest + std::log(double(top.sum));
+    for (size_t i = 0; i < size_t(options_.logprobs); ++i)
+      result.alternatives.push_back({top.ids[i], float(top.logits[i] - log_sum)});
+    const auto chosen = std::ranges::find(top.ids, result.token) - top.ids.begin();
+    result.logprob = float(top.logits[size_t(chosen)] - log_sum);
+  }
+  return result;
+}
+
 Sampled Sampler::sample(std::span<float> logits) {
   Sampled result;
   std::vector<float> raw;
@@ -194,10 +285,7 @@ Sampled Sampler::sample(std::span<float> logits) {
     result.token = argmax(logits);
   } else {
     collect(logits);
-    if (options_.typical_p < 1) keep_typical();
-    if (options_.top_p < 1) keep_top_p();
-    if (options_.min_p > 0) keep_min_p();
-    result.token = draw();
+    result.token = narrow_and_draw();
   }
   if (options_.logprobs > 0) result.logprob += raw[size_t(result.token)];
   return result;

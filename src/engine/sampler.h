@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -14,6 +15,7 @@
 
 #include "base/expected.h"
 #include "base/random.h"
+#include "model/top_logits.h"
 
 namespace dw {
 
@@ -54,6 +56,12 @@ class Sampler {
   void accept(int32_t token);
   // Picks a token; does not accept() it. logits: [vocabulary], changed by the call.
   Sampled sample(std::span<float> logits);
+  // The same token from the likeliest tokens alone, or nothing (and nothing drawn) when they do not suffice:
+  // then sample() all logits. They suffice when no option raises a token that is not among them, and when
+  // they hold, after bias and penalties, the top_k best, or without top_k all within reach of the best.
+  std::optional<Sampled> sample_top(const TopLogits& top);
+  // Whether `count` likeliest tokens have a chance to suffice.
+  bool takes_top(int32_t count) const;
 
  private:
   struct Candidate {
@@ -62,6 +70,12 @@ class Sampler {
     float probability;
   };
   void apply_bias_and_penalties(std::span<float> logits);
+  bool penalises() const;
+  float penalised(float logit, int32_t count) const;
+  bool may_raise_others(const TopLogits& top) const;
+  void collect_top(const TopLogits& top);
+  bool suffices(const TopLogits& top, size_t count) const;
+  int32_t narrow_and_draw();
   void collect(std::span<const float> logits);
   void keep_typical();
   void keep_top_p();

@@ -422,7 +422,10 @@ TEST(Engine, BadOptionsAreRefusedInOneSentence) {
   EXPECT_THAT(message([](auto& o) { o.max_sessions = 0; }), HasSubstr("0"));
   EXPECT_THAT(message([](auto& o) { o.batch_tokens = 0; }), HasSubstr("0"));
   EXPECT_THAT(message([](auto& o) { o.context_tokens = 5000; }), AllOf(HasSubstr("5000"), HasSubstr("2048")));
-  EXPECT_THAT(message([](auto& o) { o.device = "gpu"; }), HasSubstr("gpu"));
+  EXPECT_THAT(message([](auto& o) { o.device = "npu"; }), HasSubstr("npu"));
+  if (!list_gpus()) {
+    EXPECT_THAT(message([](auto& o) { o.device = "gpu"; }), HasSubstr("GPU"));
+  }
   EXPECT_THAT(message([](auto& o) { o.cpu.threads = 5000; }), HasSubstr("5000"));
 }
 

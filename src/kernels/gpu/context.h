@@ -10,6 +10,7 @@
 #include "kernels/gpu/compat.h"
 #include "kernels/gpu/weights.h"
 #include "kernels/ops.h"
+#include "kernels/work_record.h"
 
 namespace dw::gpu {
 
@@ -38,18 +39,6 @@ struct BatchTable {
   int32_t tokens = 0;
   int32_t longest_span = 0;   // rows
   int32_t context_bound = 0;  // >= position + row_count of every span; rounded up, part of a graph's key
-};
-
-// What a launch does, for benchmarks and the profiler. bytes: read and written, each once.
-struct Work {
-  const char* op = "";
-  double bytes = 0;
-  double operations = 0;
-};
-struct WorkRecord {
-  Work work;
-  int32_t layer;
-  const char* kernel;
 };
 
 struct Limits {

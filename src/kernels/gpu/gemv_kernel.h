@@ -12,9 +12,7 @@ namespace dw::gpu {
 template <int kTokens, class Units>
 struct GemvShape {
   static constexpr int kRows = gemv_rows_together(kTokens);
-  static constexpr int kDepth = kTokens == 1   ? (sizeof(typename Units::Raw) <= 32 ? 4 : 3)
-                                : kTokens == 2 ? 2
-                                               : 1;
+  static constexpr int kDepth = kTokens == 1 ? 2 : 1;
 };
 
 template <int kTokens>

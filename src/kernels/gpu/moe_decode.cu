@@ -38,7 +38,7 @@ struct GateUpArguments {
 template <class Units>
 DW_DEVICE void gate_up_pairs(const GateUpArguments& a, const uint8_t* gate, const uint8_t* up,
                              uint32_t row_bytes, int count, const StagedAny& staged, float* out) {
-  const RowLoop<Units, 2, 1, 2, true> loop(gate, up, row_bytes, count, int(a.x.columns));
+  const RowLoop<Units, 2, 1, 1, true> loop(gate, up, row_bytes, count, int(a.x.columns));
   loop.run(
       a.tables,
       [&](const auto& decoded, int at, auto& sums) {
@@ -50,7 +50,7 @@ DW_DEVICE void gate_up_pairs(const GateUpArguments& a, const uint8_t* gate, cons
 template <class Units>
 DW_DEVICE void expert_rows(const GateUpArguments& a, const uint8_t* rows, uint32_t row_bytes, int count,
                            const StagedAny& staged, float* out) {
-  const RowLoop<Units, 1, 1, 4> loop(rows, nullptr, row_bytes, count, int(a.x.columns));
+  const RowLoop<Units, 1, 1, 2> loop(rows, nullptr, row_bytes, count, int(a.x.columns));
   loop.run(
       a.tables,
       [&](const auto& decoded, int at, auto& sums) {
@@ -139,7 +139,7 @@ struct DownArguments {
 template <class Units>
 DW_DEVICE void down_rows(const DownArguments& a, const uint8_t* const* bases, uint32_t row_bytes, int begin,
                          int end, int count, const StagedAny& staged, float* out) {
-  constexpr int kDepth = 4;
+  constexpr int kDepth = 2;
   const int units = Units::count(a.width), lane = int(threadIdx.x) % kWave;
   const int steps = ((end - begin) * units + kWave - 1) / kWave;
   const int step_experts = kWave / units, step_units = kWave % units;

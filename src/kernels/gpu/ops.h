@@ -34,8 +34,19 @@ uint64_t delta_scratch_bytes(const ops::DeltaMixer& largest);
 void attention(Context& context, const ops::Attention& op);
 uint64_t attention_scratch_bytes(const ops::Attention& largest, const Limits& limits);
 
+// For every row of logits [rows, vocabulary] the k likeliest tokens, k <= 256: ids and logits [rows, k], the
+// likeliest first, equal logits by rising id (Sampler's order); and [rows, 2] the row's largest logit and the
+// sum of e^(logit - largest). All pointers: device. k = 1: greedy.
+void top_logits(Context& context, const float* logits, int64_t rows, int64_t vocabulary, int32_t k,
+                int32_t* ids, float* values, float* max_and_sum);
+uint64_t top_logits_scratch_bytes(int64_t rows, int64_t vocabulary);
+
 // norm as for linear().
 void moe(Context& context, const ops::Moe& op, const ops::Norm* norm);
 uint64_t moe_scratch_bytes(const ops::Moe& largest);
+
+
+// Reads bytes (a multiple of 16) and keeps nothing; sink: one word that is never written in practice.
+void read_memory(Context& context, const std::byte* data, uint64_t bytes, uint32_t* sink);
 
 }  // namespace dw::gpu

@@ -1,5 +1,5 @@
 // The experts of a few tokens against exact products of the dequantised weights.
-#include "kernels_gpu/gpu_support.h"
+#include "gpu/linear_support.h"
 
 namespace dw {
 namespace {
@@ -125,10 +125,7 @@ struct Problem {
   }
 };
 
-class GpuMoeDecode : public testing::TestWithParam<Type> {
- protected:
-  test::GpuContext gpu_;
-};
+class GpuMoeDecode : public test::WithGpu<testing::TestWithParam<Type>> {};
 
 TEST_P(GpuMoeDecode, AddsTheWeightedExperts) {
   const uint64_t seed = test::new_seed();
@@ -149,13 +146,13 @@ TEST_P(GpuMoeDecode, AddsTheWeightedExperts) {
     s.gate = s.up = s.down = s.shared = GetParam();
     if (round >= 2) s.shared = any(), s.down = any();
     if (round >= 4) s.up = any();
-    const Problem problem(gpu_.context, s, random);
+    const Problem problem(gpu_->context, s, random);
     SCOPED_TRACE("round " + std::to_string(round) + " down " + std::string(quant::type_info(s.down).name) +
                  " shared " + std::string(quant::type_info(s.shared).name));
     const bool quantised = !test::is_float(s.gate) || !test::is_float(s.down) ||
                            (s.has_shared && !test::is_float(s.shared)) ||
                            (!s.merged && !test::is_float(s.up));
-    test::expect_accurate(problem.run(gpu_.context), quantised);
+    test::expect_accurate(problem.run(gpu_->context), quantised);
     if (HasFatalFailure()) return;
   }
 }

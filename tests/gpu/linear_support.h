@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <random>
 
 #include "kernels/gpu/internal.h"
@@ -30,9 +31,8 @@ class DeviceArray {
     gpu::check_runtime(cudaMemset(data_, 0xff, count * sizeof(T) + 16), "cudaMemset");
   }
   template <class Values>
-  explicit DeviceArray(const Values& values) : DeviceArray(values.size()) {
-    copy_in(values.data());
-  }
+  requires requires(const Values& v) { v.data(); }
+  explicit DeviceArray(const Values& values) : DeviceArray(values.size()) { copy_in(values.data()); }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(DeviceArray&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
@@ -87,6 +87,21 @@ class GpuContext {
   DeviceArray<uint64_t> iq2xxs_, iq2xs_, iq2s_;
   DeviceArray<uint32_t> iq3xxs_, iq3s_;
   DeviceArray<uint64_t> iq1_;
+};
+
+// A fixture with a context; skips where there is no device. Base: testing::Test or TestWithParam.
+inline bool has_gpu() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+template <class Base>
+class WithGpu : public Base {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "this test needs a GPU";
+    gpu_ = std::make_unique<GpuContext>();
+  }
+  std::unique_ptr<GpuContext> gpu_;
 };
 
 // A random matrix (or `count` of them): the file's bytes, the device's copy, and its values.

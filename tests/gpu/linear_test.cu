@@ -1,6 +1,6 @@
 // Repacking, embedding, matrix-vector and integer-dot products of every type against exact products of the
 // dequantised weights.
-#include "kernels_gpu/gpu_support.h"
+#include "gpu/linear_support.h"
 
 namespace dw {
 namespace {
@@ -15,7 +15,7 @@ std::string type_name(const testing::TestParamInfo<Type>& info) {
   return std::string(quant::type_info(info.param).name);
 }
 
-class GpuLinear : public testing::TestWithParam<Type> {
+class GpuLinear : public test::WithGpu<testing::TestWithParam<Type>> {
  protected:
   GpuLinear()
       : seed_(test::new_seed()),
@@ -31,7 +31,6 @@ class GpuLinear : public testing::TestWithParam<Type> {
   uint64_t seed_;
   Random random_;
   testing::ScopedTrace trace_;
-  test::GpuContext gpu_;
 };
 
 constexpr float kGuard = -12345.625f;
@@ -84,7 +83,7 @@ ops::Linear linear_of(const GpuMatrix& w, const Output& out) {
 TEST_P(GpuLinear, EmbedsTheDequantisedRows) {
   for (int round = 0; round < 4; ++round) {
     const int64_t rows = 1 + random_.below(50), columns = random_columns(), tokens = 1 + random_.below(9);
-    const GpuMatrix table(gpu_.context, GetParam(), rows, columns, random_);
+    const GpuMatrix table(gpu_->context, GetParam(), rows, columns, random_);
     std::vector<int32_t> ids(static_cast<size_t>(tokens));
     for (auto& id : ids) id = int32_t(random_.below(rows));
     const DeviceArray<int32_t> device_ids(ids);
@@ -93,7 +92,7 @@ TEST_P(GpuLinear, EmbedsTheDequantisedRows) {
     op.table = table.view;
     op.tokens = tokens;
     op.out = out.get();
-    gpu::embed(gpu_.context, op, device_ids.get());
+    gpu::embed(gpu_->context, op, device_ids.get());
     const std::vector<float> got = out.download();
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t i = 0; i < columns; ++i) {
@@ -110,11 +109,11 @@ TEST_P(GpuLinear, MultipliesFewTokens) {
       const int64_t rows = 1 + random_.below(round == 0 ? 40 : 700), columns = random_columns();
       SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(rows) + " x " +
                    std::to_string(columns));
-      const GpuMatrix w(gpu_.context, GetParam(), rows, columns, random_);
+      const GpuMatrix w(gpu_->context, GetParam(), rows, columns, random_);
       const GpuActivations x(tokens, columns, &random_);
       const Output out(tokens, rows, random_.below(2) != 0, random_);
       const ops::Linear call[] = {linear_of(w, out)};
-      gpu::gemv(gpu_.context, x.view, call, nullptr);
+      gpu::gemv(gpu_->context, x.view, call, nullptr);
       const Errors errors = out.errors(w, x.host);
       if (errors.power > 0) test::expect_accurate(errors, !test::is_float(GetParam()));
       if (HasFatalFailure()) return;
@@ -126,10 +125,10 @@ TEST_P(GpuLinear, MultipliesManyTokens) {
     const int64_t rows = 1 + random_.below(200), columns = random_columns();
     SCOPED_TRACE(std::to_string(tokens) + " tokens, " + std::to_string(rows) + " x " +
                  std::to_string(columns));
-    const GpuMatrix w(gpu_.context, GetParam(), rows, columns, random_);
+    const GpuMatrix w(gpu_->context, GetParam(), rows, columns, random_);
     const GpuActivations x(tokens, columns, &random_);
     const Output out(tokens, rows, random_.below(2) != 0, random_);
-    gpu::gemm_dot4(gpu_.context, x.view, linear_of(w, out));
+    gpu::gemm_dot4(gpu_->context, x.view, linear_of(w, out));
     test::expect_accurate(out.errors(w, x.host), !test::is_float(GetParam()));
     if (HasFatalFailure()) return;
   }
@@ -137,10 +136,7 @@ TEST_P(GpuLinear, MultipliesManyTokens) {
 
 INSTANTIATE_TEST_SUITE_P(Types, GpuLinear, testing::ValuesIn(test::all_matrix_types()), type_name);
 
-class GpuGemv : public testing::Test {
- protected:
-  test::GpuContext gpu_;
-};
+class GpuGemv : public test::WithGpu<testing::Test> {};
 
 void expect_normed(const GpuActivations& got, const std::vector<float>& expected) {
   const std::vector<float> values = got.values.download(), scales = got.scales.download();
@@ -178,11 +174,11 @@ TEST_F(GpuGemv, SeveralMatricesBehindOneNorm) {
     std::vector<ops::Linear> calls;
     for (size_t i = 0; i < count; ++i) {
       const Type type = types[size_t(random.below(int64_t(types.size())))];
-      matrices.emplace_back(gpu_.context, type, 1 + random.below(300), columns, random);
+      matrices.emplace_back(gpu_->context, type, 1 + random.below(300), columns, random);
       outputs.emplace_back(tokens, matrices.back().view.rows, random.below(2) != 0, random);
     }
     for (size_t i = 0; i < count; ++i) calls.push_back(linear_of(matrices[i], outputs[i]));
-    gpu::gemv(gpu_.context, normed.view, calls, &norm);
+    gpu::gemv(gpu_->context, normed.view, calls, &norm);
     test::OwnedActivations expected(tokens, columns);
     ops::Norm host = norm;
     host.x = x.data();
@@ -204,13 +200,13 @@ TEST_F(GpuGemv, RunsAreEqual) {
   const uint64_t seed = test::new_seed();
   SCOPED_TRACE("seed " + std::to_string(seed));
   Random random(seed);
-  const GpuMatrix w(gpu_.context, Type::Q4_K, 512, 2048, random);
+  const GpuMatrix w(gpu_->context, Type::Q4_K, 512, 2048, random);
   const GpuActivations x(1, 2048, &random);
   std::vector<float> first;
   for (int run = 0; run < 3; ++run) {
     const DeviceArray<float> out(512);
     const ops::Linear call[] = {{w.view, out.get(), 0, false}};
-    gpu::gemv(gpu_.context, x.view, call, nullptr);
+    gpu::gemv(gpu_->context, x.view, call, nullptr);
     if (run == 0) first = out.download();
     ASSERT_EQ(out.download(), first);
   }
