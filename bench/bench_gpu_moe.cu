@@ -1,7 +1,6 @@
 // Times the mixture of experts, dense products and the router on the GPU at the 80B model's shapes: md tables
 // of microseconds, TFLOPS, share of the peak given on the command line, GB/s of weights.
 //   bench_gpu_moe [peak TFLOPS [moe|linear|router]]
-#include <cuda_profiler_api.h>
 
 #include <algorithm>
 #include <functional>
@@ -14,12 +13,12 @@
 namespace dw {
 namespace {
 
+using moe_test::DeviceArray;
+using moe_test::TestActivations;
+using moe_test::TestContext;
+using moe_test::TestMatrix;
 using quant::Type;
-using test::DeviceArray;
 using test::normals;
-using test::TestActivations;
-using test::TestContext;
-using test::TestMatrix;
 
 constexpr int64_t kHidden = 2048, kWidth = 512;
 constexpr int32_t kExperts = 512, kTopK = 10;

@@ -14,7 +14,9 @@
 #include "kernels/reference_support.h"
 #include "quant/iq_tables.h"
 
-namespace dw::test {
+namespace dw::moe_test {
+
+using test::random_weights;
 
 // Memory that begins with a pattern that is NaN in every float format.
 template <class T>
@@ -165,4 +167,4 @@ struct TestActivations {
   }
 };
 
-}  // namespace dw::test
+}  // namespace dw::moe_test

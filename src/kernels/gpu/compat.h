@@ -219,7 +219,7 @@ DW_DEVICE void allow_next() {
 
 // Asks for `bytes` (a multiple of 16) of weights at a 16-byte aligned address, for the cache that all blocks
 // share; one thread calls it. A hint: nothing waits for it, and other devices do nothing.
-DW_DEVICE void prefetch_weights(const void* address, uint32_t bytes) {
+DW_DEVICE void prefetch_weights([[maybe_unused]] const void* address, [[maybe_unused]] uint32_t bytes) {
 #if defined(DW_GPU_CUDA) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)),
                "r"(bytes));

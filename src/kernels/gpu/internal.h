@@ -58,14 +58,16 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
 // queued.
 bool moe_mma(Context& context, const ops::Moe& op);
 void moe_prefill(Context& context, const ops::Moe& op);
-// Scratch that they need; larger batches are cut into pieces of kMoePieceTokens.
+// Scratch that they need; larger batches are cut into pieces of so many tokens.
 inline constexpr int64_t kMoePieceTokens = 8192;
+inline constexpr int64_t kMoePrefillPieceTokens = 2048;
 struct GateUp {
   ops::Matrix gate, up;
   uint64_t gate_bytes, up_bytes;  // from one expert's matrix to the next
 };
-GateUp gate_and_up(const ops::Moe& op);                 // of the experts, merged or not
-ops::Moe moe_piece(const ops::Moe& op, int64_t first);  // at most kMoePieceTokens from token `first` on
+GateUp gate_and_up(const ops::Moe& op);  // of the experts, merged or not
+ops::Moe moe_piece(const ops::Moe& op, int64_t first,
+                   int64_t most);  // at most so many tokens from `first` on
 uint64_t moe_mma_scratch_bytes(const ops::Moe& largest);
 uint64_t moe_prefill_scratch_bytes(const ops::Moe& largest);
 

@@ -28,7 +28,9 @@ void linear(Context& context, const ops::Activations& x, std::span<const ops::Li
            fused ? norm_op : nullptr);
     return;
   }
+#if defined(DW_GPU_CUDA)
   if (linear_mma(context, x, outputs)) return;
+#endif
   for (const ops::Linear& output : outputs) gemm_dot4(context, x, output);
 }
 

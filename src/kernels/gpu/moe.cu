@@ -55,7 +55,10 @@ void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
     return;
   }
   if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
-  if (!moe_mma(context, op)) moe_prefill(context, op);
+#if defined(DW_GPU_CUDA)
+  if (moe_mma(context, op)) return;
+#endif
+  moe_prefill(context, op);
 }
 
 GateUp gate_and_up(const ops::Moe& op) {
@@ -68,9 +71,9 @@ GateUp gate_and_up(const ops::Moe& op) {
   return {gate, up, bytes, bytes};
 }
 
-ops::Moe moe_piece(const ops::Moe& op, int64_t first) {
+ops::Moe moe_piece(const ops::Moe& op, int64_t first, int64_t most) {
   ops::Moe piece = op;
-  piece.x.tokens = op.x.tokens - first < kMoePieceTokens ? op.x.tokens - first : kMoePieceTokens;
+  piece.x.tokens = op.x.tokens - first < most ? op.x.tokens - first : most;
   piece.x.values += first * op.x.columns;
   if (op.x.quants != nullptr) {
     piece.x.quants += first * op.x.columns;
@@ -85,9 +88,12 @@ uint64_t moe_scratch_bytes(const ops::Moe& largest) {
   Scratch few(nullptr, UINT64_MAX);
   const int64_t tokens = largest.x.tokens < kMoeDecodeTokens ? largest.x.tokens : kMoeDecodeTokens;
   lay_out_few(largest, tokens, few);
-  uint64_t bytes = few.used();
-  for (uint64_t other : {moe_mma_scratch_bytes(largest), moe_prefill_scratch_bytes(largest)})
-    bytes = other > bytes ? other : bytes;
+  uint64_t bytes = moe_prefill_scratch_bytes(largest);
+  if (few.used() > bytes) bytes = few.used();
+#if defined(DW_GPU_CUDA)
+  const uint64_t tensor_cores = moe_mma_scratch_bytes(largest);
+  if (tensor_cores > bytes) bytes = tensor_cores;
+#endif
   return bytes;
 }
 

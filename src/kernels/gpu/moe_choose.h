@@ -55,7 +55,7 @@ DW_DEVICE Chosen choose_top(int count, int top_k, bool normalise, const Load& lo
   float total = 0;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i)
-    total += i * kWave + lane < count ? expf(from_ordered_bits(keys[i]) - largest) : 0.0f;
+    total += keys[i] != 0 ? expf(from_ordered_bits(keys[i]) - largest) : 0.0f;  // 0: beyond the experts
   total = lanes_sum(total);
 
   Chosen mine = {0, 0};

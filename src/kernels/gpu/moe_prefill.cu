@@ -131,13 +131,14 @@ void run_piece(Context& context, const ops::Moe& op) {
 
 uint64_t moe_prefill_scratch_bytes(const ops::Moe& largest) {
   Scratch scratch(nullptr, UINT64_MAX);
-  lay_out(largest, largest.x.tokens < kMoePieceTokens ? largest.x.tokens : kMoePieceTokens, scratch);
+  lay_out(largest, largest.x.tokens < kMoePrefillPieceTokens ? largest.x.tokens : kMoePrefillPieceTokens,
+          scratch);
   return scratch.used();
 }
 
 void moe_prefill(Context& context, const ops::Moe& op) {
-  for (int64_t first = 0; first < op.x.tokens; first += kMoePieceTokens)
-    run_piece(context, moe_piece(op, first));
+  for (int64_t first = 0; first < op.x.tokens; first += kMoePrefillPieceTokens)
+    run_piece(context, moe_piece(op, first, kMoePrefillPieceTokens));
 }
 
 }  // namespace dw::gpu

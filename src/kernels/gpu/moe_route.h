@@ -8,7 +8,7 @@
 namespace dw::gpu {
 
 inline constexpr int kMaxTopK = 32;
-inline constexpr int kMaxRouterExperts = 2048;
+inline constexpr int kMaxRouterExperts = 1024;
 inline constexpr int kRouterTokens = 16;  // route_few() takes so many at most
 
 // Where the choice goes; device.
@@ -20,7 +20,7 @@ struct RouteTarget {
 
 // 1..kRouterTokens tokens in one launch. norm: op.x is norm->out and not computed yet; it is written too.
 // logits: scratch, [tokens, expert_count + 1]. Needs context.counters. false: nothing was queued (a quantised
-// router).
+// router, or columns % 4 != 0).
 bool route_few(Context& context, const ops::Moe& op, const ops::Norm* norm, const RouteTarget& target,
                float* logits);
 

@@ -47,18 +47,13 @@ DW_DEVICE int held_column(int first, int i) {
   return first + (i * kGroup + int(threadIdx.x) % kGroup) * 4;
 }
 
-DW_DEVICE float4 four_floats(const float* values, int column, int columns, bool aligned) {
-  if (aligned)
-    return column < columns ? *reinterpret_cast<const float4*>(values + column) : make_float4(0, 0, 0, 0);
-  return make_float4(column < columns ? values[column] : 0, column + 1 < columns ? values[column + 1] : 0,
-                     column + 2 < columns ? values[column + 2] : 0,
-                     column + 3 < columns ? values[column + 3] : 0);
+DW_DEVICE float4 four_floats(const float* values, int column, int columns) {
+  return column < columns ? *reinterpret_cast<const float4*>(values + column) : make_float4(0, 0, 0, 0);
 }
 
 // A row of the router (row == expert_count: of the shared expert's) times the norm's weight.
 template <quant::Type kType>
-DW_DEVICE void hold_weights(const RouterJob& job, int row, int first, bool aligned,
-                            float4 (&held)[kHeld / 4]) {
+DW_DEVICE void hold_weights(const RouterJob& job, int row, int first, float4 (&held)[kHeld / 4]) {
   const bool exists = row < job.expert_count || (row == job.expert_count && job.shared_router != nullptr);
   const uint8_t* bytes = job.router + uint64_t(row) * job.row_bytes;
 #pragma unroll
@@ -67,10 +62,10 @@ DW_DEVICE void hold_weights(const RouterJob& job, int row, int first, bool align
     if (!exists) {
       held[i] = make_float4(0, 0, 0, 0);
     } else if (row == job.expert_count) {
-      held[i] = four_floats(job.shared_router, column, job.columns, aligned);
+      held[i] = four_floats(job.shared_router, column, job.columns);
     } else if constexpr (kType == quant::Type::F32) {
-      held[i] = four_floats(reinterpret_cast<const float*>(bytes), column, job.columns, aligned);
-    } else if (aligned && column < job.columns) {
+      held[i] = four_floats(reinterpret_cast<const float*>(bytes), column, job.columns);
+    } else if (column < job.columns) {
       const uint2 raw = *reinterpret_cast<const uint2*>(bytes + 2 * column);
       const uint16_t four[4] = {uint16_t(raw.x), uint16_t(raw.x >> 16), uint16_t(raw.y),
                                 uint16_t(raw.y >> 16)};
@@ -78,14 +73,13 @@ DW_DEVICE void hold_weights(const RouterJob& job, int row, int first, bool align
       held[i] = make_float4(weight_at<kType>(as_row, 0), weight_at<kType>(as_row, 1),
                             weight_at<kType>(as_row, 2), weight_at<kType>(as_row, 3));
     } else {
-      const auto one = [&](int c) { return c < job.columns ? weight_at<kType>(bytes, c) : 0.0f; };
-      held[i] = make_float4(one(column), one(column + 1), one(column + 2), one(column + 3));
+      held[i] = make_float4(0, 0, 0, 0);
     }
   }
   if (job.norm_weight == nullptr) return;
 #pragma unroll
   for (int i = 0; i < kHeld / 4; ++i) {
-    const float4 w = four_floats(job.norm_weight, held_column(first, i), job.columns, aligned);
+    const float4 w = four_floats(job.norm_weight, held_column(first, i), job.columns);
     held[i].x *= w.x, held[i].y *= w.y, held[i].z *= w.z, held[i].w *= w.w;
   }
 }
@@ -127,19 +121,18 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
   __shared__ bool is_last;
   const int thread = int(threadIdx.x);
   const int row = int(blockIdx.x) * kRows + thread / kGroup;
-  const bool aligned = job.columns % 4 == 0;
   float4 held[kHeld / 4];
-  hold_weights<kType>(job, row, 0, aligned, held);
+  hold_weights<kType>(job, row, 0, held);
   wait_for_previous();
   allow_next();
   for (int token = 0; token < job.tokens; ++token) {
     const float* x = job.x + int64_t(token) * job.columns;
     float dot = 0, square = 0;
     for (int first = 0; first < job.columns; first += kHeldColumns) {
-      if (job.columns > kHeldColumns) hold_weights<kType>(job, row, first, aligned, held);
+      if (job.columns > kHeldColumns) hold_weights<kType>(job, row, first, held);
 #pragma unroll
       for (int i = 0; i < kHeld / 4; ++i) {
-        const float4 v = four_floats(x, held_column(first, i), job.columns, aligned);
+        const float4 v = four_floats(x, held_column(first, i), job.columns);
         dot += v.x * held[i].x + v.y * held[i].y + v.z * held[i].z + v.w * held[i].w;
         square += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
       }
@@ -169,12 +162,11 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
   if (is_last) {
     __threadfence();
     if (thread == 0) *job.counter = 0;
-    if (job.expert_count <= 4 * kWave)
-      choose_all<4>(job);
-    else if (job.expert_count <= 16 * kWave)
-      choose_all<16>(job);
+    constexpr int kFew = 16, kMost = kMaxRouterExperts / kWave;  // values a lane
+    if (kFew == kMost || job.expert_count <= kFew * kWave)
+      choose_all<kFew>(job);
     else
-      choose_all<kMaxRouterExperts / kWave>(job);
+      choose_all<kMost>(job);
   }
   if (job.norm_weight != nullptr) {
     for (int token = int(blockIdx.x); token < job.tokens; token += int(gridDim.x))
@@ -189,6 +181,7 @@ bool route_few(Context& context, const ops::Moe& op, const ops::Norm* norm, cons
   using enum quant::Type;
   const quant::Type type = op.router.type;
   if (type != F32 && type != F16 && type != BF16) return false;
+  if (op.x.columns % 4 != 0) return false;
   DW_CHECK(op.expert_count <= kMaxRouterExperts && op.top_k <= kMaxTopK,
            "more experts than the router kernels hold");
   DW_CHECK(op.x.tokens <= kRouterTokens, "too many tokens for the router's one launch");

@@ -222,7 +222,7 @@ uint64_t moe_mma_scratch_bytes(const ops::Moe& largest) {
 bool moe_mma(Context& context, const ops::Moe& op) {
   if (context.limits.architecture < 900 || !supported(op)) return false;
   for (int64_t first = 0; first < op.x.tokens; first += kMoePieceTokens)
-    run_piece(context, moe_piece(op, first));
+    run_piece(context, moe_piece(op, first, kMoePieceTokens));
   return true;
 }
 
