@@ -3,85 +3,69 @@
 
     python3 tools/convert_hf_to_gguf.py FOLDER -o model.gguf --outtype bf16
 
-Needs the packages numpy and gguf. Weights are streamed: memory is that of the largest single matrix. Names,
+Needs the package numpy. Weights are streamed: memory is that of the largest single matrix. Names,
 shapes and keys are those that llama.cpp's own files have, so the result runs there too. The file appears
 under its final name only when it is complete.
 """
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-import gguf
 from hf_convert import ConversionError
 from hf_convert.checkpoint import Checkpoint, round_bf16
+from hf_convert.gguf_file import FileType, GgufWriter, TensorType, quantize_q8_0, stored_bytes
 from hf_convert.hparams import ARCHITECTURE, read_hyper_parameters, rope_settings, write_hyper_parameters
 from hf_convert.tensors import Layout, Planner
 from hf_convert.tokenizer import read_tokenizer, write_tokenizer
 
-Type = gguf.GGMLQuantizationType
-OUTPUT_TYPES = {
-    "f32": (Type.F32, gguf.LlamaFileType.ALL_F32),
-    "f16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "bf16": (Type.BF16, gguf.LlamaFileType.MOSTLY_BF16),
-    "q8_0": (Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
-}
+OUTPUT_TYPES = {name: (TensorType[name.upper()], FileType[name.upper()]) for name in ("f32", "f16", "bf16", "q8_0")}
+QUANTIZATION_VERSION = 2
 # Small tensors that every engine keeps in fp32.
 ALWAYS_F32 = ("_norm.weight", "ffn_gate_inp.weight", "ssm_conv1d.weight")
 
 
 def tensor_type(output, wanted):
     if len(output.shape) == 1 or output.name.endswith(ALWAYS_F32):
-        return Type.F32
-    if wanted == Type.Q8_0 and output.shape[-1] % 32 != 0:
-        return Type.F16  # rows are no whole number of blocks
+        return TensorType.F32
+    if wanted == TensorType.Q8_0 and output.shape[-1] % 32 != 0:
+        return TensorType.F16  # rows are no whole number of blocks
     return wanted
 
 
 def encode(values, kind, name):
     """float32 -> the bytes of the type"""
-    if kind == Type.F32:
+    if kind == TensorType.F32:
         return values.tobytes()
-    if kind == Type.BF16:
+    if kind == TensorType.BF16:
         return round_bf16(values).tobytes()
-    if kind == Type.F16:
+    if kind == TensorType.F16:
         with np.errstate(over="ignore"):
             halves = values.astype(np.float16)
         if not np.isfinite(halves).all():
             raise ConversionError(f"tensor {name} has values beyond the range of f16; choose --outtype bf16 or f32")
         return halves.tobytes()
-    return gguf.quants.quantize(np.ascontiguousarray(values), kind).tobytes()
-
-
-def stored_bytes(shape, kind):
-    block, size = gguf.GGML_QUANT_SIZES[kind]
-    return int(np.prod(shape, dtype=np.int64)) // block * size
+    return quantize_q8_0(values)
 
 
 def write_metadata(writer, checkpoint, h, mtp_layers, tokenizer, name, file_type):
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(name)
-    writer.add_file_type(file_type)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_string("general.type", "model")
+    writer.add_string("general.name", name)
+    writer.add_uint32("general.file_type", file_type)
+    writer.add_uint32("general.quantization_version", QUANTIZATION_VERSION)
     write_hyper_parameters(writer, checkpoint.config, h, mtp_layers)
     write_tokenizer(writer, tokenizer)
 
 
 def write_tensors(writer, plan, progress):
     """plan: [(Output, type)], in the order in which they were announced."""
-    file = writer.fout[0]
-    writer.write_padding(file, file.tell())
     for number, (output, kind) in enumerate(plan):
         progress(number, len(plan), output, kind)
-        written = 0
-        for piece in output.pieces():
-            written += file.write(encode(piece, kind, output.name))
+        written = writer.write_tensor(encode(piece, kind, output.name) for piece in output.pieces())
         assert written == stored_bytes(output.shape, kind), output.name
-        writer.write_padding(file, written)
 
 
 def show_progress(number, count, output, kind):
@@ -100,23 +84,22 @@ def convert(folder, out_path, outtype="bf16", layout=None, name=None, progress=l
     plan = [(output, tensor_type(output, wanted)) for output in outputs]
 
     partial = Path(f"{out_path}.partial")
-    writer = gguf.GGUFWriter(partial, ARCHITECTURE)
+    writer = None
     try:
+        writer = GgufWriter(partial, ARCHITECTURE)
         write_metadata(writer, checkpoint, h, mtp_layers, tokenizer,
                        name or checkpoint.folder.resolve().name, file_type)
         for output, kind in plan:
-            writer.add_tensor_info(output.name, output.shape, np.dtype(np.float32),
-                                   stored_bytes(output.shape, kind), raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+            writer.add_tensor(output.name, output.shape, kind)
+        writer.write_header()
         write_tensors(writer, plan, progress)
         writer.close()
         os.replace(partial, out_path)
     except OSError as error:
         raise ConversionError(f"cannot write {out_path}: {error.strerror or error}") from None
     finally:
-        writer.close()
+        if writer:
+            writer.close()
         partial.unlink(missing_ok=True)
 
 
@@ -135,7 +118,6 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    logging.getLogger("gguf").setLevel(logging.ERROR)
     folder = Path(arguments.folder)
     out_path = arguments.outfile or f"{folder.resolve()}-{arguments.outtype}.gguf"
     layout = Layout(arguments.legacy_ssm_in, arguments.merge_gate_up, not arguments.no_mtp)

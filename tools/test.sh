@@ -22,6 +22,11 @@ cmake --preset release >/dev/null
 cmake --build --preset release -- -j"$jobs"
 ctest --test-dir build -j"$jobs" --no-tests=error --output-on-failure | tee build/tests.log
 
+stage "gfx906 build and its kernels' registers"
+cmake --preset gfx906 >/dev/null
+cmake --build --preset gfx906 --target deltawing -- -j"$jobs"
+python3 tools/check_gfx906.py build-gfx906 | tee build-gfx906/kernels.log
+
 stage "address and undefined-behaviour sanitizers"
 cmake --preset asan >/dev/null
 cmake --build --preset asan -- -j"$jobs"
@@ -40,4 +45,5 @@ tools/fuzz.sh "$fuzz_seconds" | tee build-fuzz/fuzz.log
 
 stage "all checks passed"
 grep -H 'tests passed' build/tests.log build-asan/tests.log build-tsan/tests.log
+cat build-gfx906/kernels.log
 grep '^fuzz:' build-fuzz/fuzz.log

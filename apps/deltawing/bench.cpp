@@ -8,11 +8,11 @@
 
 #include "base/random.h"
 #include "base/units.h"
+#include "bench.h"
 #include "commands.h"
 #include "console.h"
 #include "flags.h"
 #include "json_output.h"
-#include "kernels/cpu/bandwidth.h"
 #include "model/work.h"
 
 namespace dw {
@@ -23,15 +23,7 @@ struct BenchFlags {
   std::vector<int32_t> prompts{512}, generations{128}, depths{0};
   int32_t repetitions = 5;
   std::string format = "md";
-};
-
-struct Test {
-  bool prefill;
-  int32_t tokens, depth;
-  std::string name() const {
-    std::string text = (prefill ? "pp" : "tg") + std::to_string(tokens);
-    return depth > 0 ? text + " @ d" + std::to_string(depth) : text;
-  }
+  bool kernels = false;
 };
 
 std::vector<int32_t> random_tokens(int64_t count, int32_t vocabulary, uint64_t seed) {
@@ -42,7 +34,7 @@ std::vector<int32_t> random_tokens(int64_t count, int32_t vocabulary, uint64_t s
 }
 
 // Bytes and operations of one repetition.
-PassWork test_work(const Engine& engine, const Test& test) {
+PassWork test_work(const Engine& engine, const BenchTest& test) {
   const Model& model = engine.model();
   const auto kv = engine.options().kv_type;
   PassWork total;
@@ -63,55 +55,19 @@ PassWork test_work(const Engine& engine, const Test& test) {
   return total;
 }
 
-// Seconds of one repetition of the test.
-Expected<double> run_once(Engine& engine, SessionId session, const Test& test,
-                          const std::vector<int32_t>& start, uint64_t seed) {
-  const int32_t vocabulary = engine.model().hyper_parameters().vocabulary;
-  std::vector<int32_t> tokens = start;
-  if (test.prefill) {
-    const auto more = random_tokens(test.tokens, vocabulary, seed);
-    tokens.insert(tokens.end(), more.begin(), more.end());
-  } else if (tokens.empty()) {
-    tokens = random_tokens(1, vocabulary, seed);
-  }
-  if (auto set = engine.set_prompt(session, tokens); !set) return set.error();
-  if (!test.prefill) {
-    if (auto done = engine.run(); !done) return done.error();
-    GenerateOptions options;
-    options.sampling.temperature = 0;
-    options.max_tokens = test.tokens + 1;  // the first token is drawn from the prompt's logits
-    options.ignore_end = true;
-    auto started =
-        engine.generate(session, options, [](const Generated&) { return !InterruptGuard::interrupted(); });
-    if (!started) return started.error();
-  }
-  const auto begin = std::chrono::steady_clock::now();
-  if (auto done = engine.run(); !done) return done.error();
-  if (InterruptGuard::interrupted()) return make_error("interrupted");
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-Expected<BenchRow> run_test(Engine& engine, SessionId session, const Test& test, const BenchFlags& flags,
+Expected<BenchRow> run_test(Engine& engine, SessionId session, const BenchTest& test, const BenchFlags& flags,
                             double bandwidth) {
-  const auto start = random_tokens(test.depth, engine.model().hyper_parameters().vocabulary, 1);
-  Engine::Snapshot at_depth;
-  if (test.depth > 0) {
-    if (auto set = engine.set_prompt(session, start); !set) return set.error();
-    if (auto done = engine.run(); !done) return done.error();
-    at_depth = engine.snapshot(session);
-  }
+  auto run = BenchRun::prepare(engine, session, test);
+  if (!run) return run.error();
   const PassWork work = test_work(engine, test);
   std::vector<double> rates;
-  double best_seconds = 1e300, seconds_sum = 0;
+  double seconds_sum = 0;
   for (int i = -1; i < flags.repetitions; ++i) {  // the first is a warm-up
-    if (test.depth > 0)
-      if (auto back = engine.restore(session, at_depth); !back) return back.error();
-    auto seconds = run_once(engine, session, test, start, uint64_t(100 + i));
+    auto seconds = run->once(uint64_t(100 + i));
     if (!seconds) return seconds.error();
     if (i < 0) continue;
     rates.push_back(test.tokens / *seconds);
     seconds_sum += *seconds;
-    best_seconds = std::min(best_seconds, *seconds);
   }
   BenchRow row;
   row.test = test.name();
@@ -147,6 +103,7 @@ void print_md(const BenchReport& report) {
   for (const BenchRow& r : report.rows)
     std::printf("| %s | %.2f | %.2f | %.1f | %.0f %% | %.1f |\n", r.test.c_str(), r.tokens_per_second,
                 r.deviation, r.gigabytes_per_second, 100 * r.bandwidth_share, r.gigaflops);
+  for (const KernelReport& kernels : report.kernels) print_kernels_md(kernels, report.read_bandwidth);
 }
 
 void print_csv(const BenchReport& report) {
@@ -160,7 +117,7 @@ void print_csv(const BenchReport& report) {
 }
 
 Expected<void> bench(const BenchFlags& flags) {
-  std::vector<Test> tests;
+  std::vector<BenchTest> tests;
   int32_t longest = 0;
   for (int32_t depth : flags.depths) {
     for (int32_t n : flags.prompts)
@@ -168,10 +125,12 @@ Expected<void> bench(const BenchFlags& flags) {
     for (int32_t n : flags.generations)
       if (n > 0) tests.push_back({false, n, depth});
   }
-  for (const Test& test : tests) longest = std::max(longest, test.tokens + test.depth + 3);
+  for (const BenchTest& test : tests) longest = std::max(longest, test.tokens + test.depth + 3);
   if (tests.empty()) return make_error("there is nothing to measure: give -pp, -tg or both");
   auto options = flags.model.options();
   if (!options) return options.error();
+  if (flags.kernels)
+    if (auto possible = check_kernel_bench(options->device); !possible) return possible.error();
   options->context_tokens = longest;
   options->checkpoints = 0;
   auto engine = create_engine(*options);
@@ -185,20 +144,23 @@ Expected<void> bench(const BenchFlags& flags) {
   report.types = type_summary((*engine)->file());
   report.device = (*engine)->device().description();
   for (const auto& tensor : (*engine)->file().tensors()) report.parameter_bytes += double(tensor.size_bytes);
-  {
-    ThreadPool pool(options->cpu.threads > 0 ? options->cpu.threads : physical_core_count());
-    report.read_bandwidth = cpu::measure_read_bandwidth(pool);
-  }
+  report.read_bandwidth = (*engine)->device().measure_bandwidth();
   InterruptGuard guard;
-  for (const Test& test : tests) {
+  for (const BenchTest& test : tests) {
     if (!stdout_is_terminal() || flags.format != "md")
       std::fprintf(stderr, "bench: %s\n", test.name().c_str());
     auto row = run_test(**engine, *session, test, flags, report.read_bandwidth);
     if (!row) return row.error();
     report.rows.push_back(*row);
+    if (!flags.kernels) continue;
+    auto kernels = run_kernel_test(**engine, *session, test, *row);
+    if (!kernels) return kernels.error();
+    report.kernels.push_back(std::move(*kernels));
   }
   if (flags.format == "json")
     std::puts(bench_json(report).c_str());
+  else if (flags.format == "csv" && flags.kernels)
+    print_kernels_csv(report.kernels, report.read_bandwidth);
   else if (flags.format == "csv")
     print_csv(report);
   else
@@ -208,6 +170,54 @@ Expected<void> bench(const BenchFlags& flags) {
 
 }  // namespace
 
+std::string BenchTest::name() const {
+  std::string text = (prefill ? "pp" : "tg") + std::to_string(tokens);
+  return depth > 0 ? text + " @ d" + std::to_string(depth) : text;
+}
+
+Expected<BenchRun> BenchRun::prepare(Engine& engine, SessionId session, const BenchTest& test) {
+  BenchRun run;
+  run.engine_ = &engine;
+  run.session_ = session;
+  run.test_ = test;
+  run.start_ = random_tokens(test.depth, engine.model().hyper_parameters().vocabulary, 1);
+  if (test.depth > 0) {
+    if (auto set = engine.set_prompt(session, run.start_); !set) return set.error();
+    if (auto done = engine.run(); !done) return done.error();
+    run.at_depth_ = engine.snapshot(session);
+  }
+  return run;
+}
+
+Expected<double> BenchRun::once(uint64_t seed, const std::function<void()>& begin) {
+  const int32_t vocabulary = engine_->model().hyper_parameters().vocabulary;
+  if (test_.depth > 0)
+    if (auto back = engine_->restore(session_, at_depth_); !back) return back.error();
+  std::vector<int32_t> tokens = start_;
+  if (test_.prefill) {
+    const auto more = random_tokens(test_.tokens, vocabulary, seed);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  } else if (tokens.empty()) {
+    tokens = random_tokens(1, vocabulary, seed);
+  }
+  if (auto set = engine_->set_prompt(session_, tokens); !set) return set.error();
+  if (!test_.prefill) {
+    if (auto done = engine_->run(); !done) return done.error();
+    GenerateOptions options;
+    options.sampling.temperature = 0;
+    options.max_tokens = test_.tokens + 1;  // the first token is drawn from the prompt's logits
+    options.ignore_end = true;
+    auto started =
+        engine_->generate(session_, options, [](const Generated&) { return !InterruptGuard::interrupted(); });
+    if (!started) return started.error();
+  }
+  if (begin) begin();
+  const auto from = std::chrono::steady_clock::now();
+  if (auto done = engine_->run(); !done) return done.error();
+  if (InterruptGuard::interrupted()) return make_error("interrupted");
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count();
+}
+
 void add_bench_command(CLI::App& app, int& exit_status) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* command =
@@ -215,7 +225,8 @@ void add_bench_command(CLI::App& app, int& exit_status) {
   command->footer(
       "Examples:\n"
       "  deltawing bench -m model.gguf -pp 512,2048 -tg 128\n"
-      "  deltawing bench -m model.gguf -tg 64 -d 0,4096,32768 --format json");
+      "  deltawing bench -m model.gguf -tg 64 -d 0,4096,32768 --format json\n"
+      "  deltawing bench -m model.gguf -pp 0 -tg 64 --kernels");
   flags->model.add_to(*command);
   command->add_option("--prompt-lengths,--n-prompt", flags->prompts, "prompt lengths (-pp); 0: none")
       ->delimiter(',');
@@ -225,6 +236,8 @@ void add_bench_command(CLI::App& app, int& exit_status) {
   command->add_option("-r,--repetitions", flags->repetitions, "repetitions of each test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command->add_flag("--kernels", flags->kernels,
+                    "also trace the GPU's kernels: launches, time, GB/s and TFLOPS of each op and kernel");
   command->add_option("--format,-o", flags->format, "md, csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();

@@ -43,7 +43,10 @@ void print_machine(const MachineReport& m) {
   row("address space", limit_text(m.address_space_limit) + " (ulimit -v)");
   row("locked memory", limit_text(m.locked_memory_limit) + " (ulimit -l)");
   row("system", m.kernel);
-  row("GPU", "this build has no GPU backend");
+  for (const GpuInfo& gpu : m.gpus)
+    row("GPU", gpu.name + ", " + gpu.architecture + ", " + std::to_string(gpu.multiprocessors) +
+                   " multiprocessors, " + format_bytes(gpu.total_bytes));
+  if (m.gpus.empty()) row("GPU", m.gpu_problem);
 }
 
 void print_model(const ModelReport& model) {

@@ -49,33 +49,66 @@ void ModelFlags::add_to(CLI::App& app, bool model_required) {
   app.add_option("--cache-type-k", cache_type, "KV cache: f16, q8_0 or f32 (-ctk)")->capture_default_str();
   app.add_option("--cache-type-v", cache_type_v, "must be the same as --cache-type-k (-ctv)");
   app.add_option("--cpu-level", cpu_level, "portable, avx2 or avx512; default: the best there is");
-  app.add_option("--device", device, "cpu, or reference (plain loops, to compare with)")
-      ->check(CLI::IsMember({"cpu", "reference"}))
+  app.add_option("--device", device,
+                 "auto (a GPU where there is one), cpu, gpu, or reference (plain loops, to compare with)")
+      ->check(CLI::IsMember({"auto", "cpu", "gpu", "reference"}))
       ->capture_default_str();
   app.add_flag("--no-mmap", no_mmap, "read the file into memory instead of mapping it");
   app.add_flag("--prefetch", prefetch, "ask the system to read the mapped file ahead");
   add_gpu_flags(app);
 }
 
-// Accepted so that command lines made for GPU builds run; options() says that they have no effect.
 void ModelFlags::add_gpu_flags(CLI::App& app) {
+  app.add_option("--gpu-layers,--n-gpu-layers", gpu_layers,
+                 "layers on the GPU, the last ones (-ngl): a number, auto or all; 0: none")
+      ->capture_default_str();
+  app.add_option("--n-cpu-moe", cpu_expert_layers,
+                 "keep the experts of the first N layers on the CPU (-ncmoe); when not given, as few as must")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_flag("--cpu-moe", all_experts_on_cpu, "keep all experts on the CPU");
+  app.add_option("--fit", fit, "on: what does not fit on the GPU stays on the CPU; off: it is refused")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
+  app.add_option("--fit-target", fit_margin_mib, "MiB of the GPU's memory to leave free")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--main-gpu", gpu, "which GPU (-mg)")->check(CLI::Range(0, 1023))->capture_default_str();
+  // Accepted so that command lines made for other programs run; options() says that they have no effect.
   auto add = [&](const char* names, const char* help) {
-    gpu_flags.push_back(
-        app.add_option(names, gpu_values, help)->expected(1)->group("Without effect in this build"));
+    gpu_flags.push_back(app.add_option(names, gpu_values, help)->expected(1)->group("Without effect"));
   };
-  add("--gpu-layers,--n-gpu-layers", "layers on the GPU (-ngl)");
-  add("--n-cpu-moe", "layers whose experts stay on the CPU (-ncmoe)");
-  add("--tensor-split", "share of each GPU (-ts)");
-  add("--split-mode", "how several GPUs share a model (-sm)");
-  add("--main-gpu", "the first GPU (-mg)");
-  add("--flash-attn", "on, off or auto (-fa)");
+  add("--tensor-split", "share of each GPU (-ts): one GPU is used");
+  add("--split-mode", "how several GPUs share a model (-sm): one GPU is used");
+  add("--flash-attn", "on, off or auto (-fa): always on");
   gpu_flags.back()->expected(0, 1);
+}
+
+Expected<PlacementRequest> ModelFlags::placement() const {
+  PlacementRequest p;
+  p.fit = fit == "on";
+  p.margin_bytes = uint64_t(fit_margin_mib) << 20;
+  p.cpu_expert_layers = all_experts_on_cpu ? std::numeric_limits<int32_t>::max() : cpu_expert_layers;
+  if (gpu_layers == "auto" || gpu_layers == "-1") return p;
+  if (gpu_layers == "all" || gpu_layers == "-2") {
+    p.gpu_layers = std::numeric_limits<int32_t>::max();
+    return p;
+  }
+  char* end = nullptr;
+  const long layers = std::strtol(gpu_layers.c_str(), &end, 10);
+  if (gpu_layers.empty() || *end != '\0' || layers < 0 || layers > std::numeric_limits<int32_t>::max())
+    return make_error("--gpu-layers '", gpu_layers, "' is not a number, auto or all");
+  p.gpu_layers = int32_t(layers);
+  return p;
 }
 
 Expected<EngineOptions> ModelFlags::options() const {
   EngineOptions o;
   o.model_path = model;
   o.device = device;
+  o.gpu.index = gpu;
+  auto placed = placement();
+  if (!placed) return placed.error();
+  o.placement = *placed;
   o.use_mmap = !no_mmap;
   o.prefetch = prefetch;
   o.cpu.threads = threads;
@@ -96,8 +129,12 @@ Expected<EngineOptions> ModelFlags::options() const {
                       "; both must be the same");
   for (const CLI::Option* flag : gpu_flags)
     if (flag->count() > 0)
-      std::fprintf(stderr, "deltawing: warning: this build has no GPU backend; --%s has no effect\n",
-                   flag->get_lnames().front().c_str());
+      std::fprintf(stderr, "deltawing: warning: --%s has no effect\n", flag->get_lnames().front().c_str());
+  const bool wants_gpu = gpu_layers != "auto" && gpu_layers != "0";
+  if (device == "auto" && (wants_gpu || cpu_expert_layers >= 0 || all_experts_on_cpu))
+    if (auto gpus = list_gpus(); !gpus)
+      std::fprintf(stderr, "deltawing: warning: %s has no effect: %s\n", wants_gpu ? "-ngl" : "--n-cpu-moe",
+                   gpus.error().message.c_str());
   return o;
 }
 

@@ -25,18 +25,24 @@ struct ModelFlags {
   int32_t sessions = 1;
   int32_t chunk = 32;
   std::string cache_type = "f16", cache_type_v;
-  std::string cpu_level, device = "cpu";
+  std::string cpu_level, device = "auto";
+  std::string gpu_layers = "auto", fit = "on";
+  int32_t cpu_expert_layers = -1;
+  bool all_experts_on_cpu = false;
+  int32_t gpu = 0;
+  int32_t fit_margin_mib = 1024;
   bool no_mmap = false;
   bool prefetch = false;
   std::vector<CLI::Option*> gpu_flags;
   std::vector<std::string> gpu_values;
 
   void add_to(CLI::App& app, bool model_required = true);
-  // Warns of flags that have no effect in this build.
+  // Warns of flags that have no effect.
   Expected<EngineOptions> options() const;
 
  private:
   void add_gpu_flags(CLI::App& app);
+  Expected<PlacementRequest> placement() const;
 };
 
 struct SamplingFlags {

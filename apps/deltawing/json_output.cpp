@@ -46,6 +46,49 @@ std::string run_result_json(const Engine& engine, const std::string& text,
   return dump(json);
 }
 
+namespace {
+
+Value kernel_row_json(const profile::KernelRow& row, const KernelReport& report, double bandwidth) {
+  const double gigabytes = row.gigabytes_per_second();
+  return {{"name", row.name},
+          {"launches_per_token", double(row.launches) / report.tokens},
+          {"us_per_token", double(row.time_ns) / 1e3 / report.tokens},
+          {"share", report.table.span_ns > 0 ? double(row.time_ns) / double(report.table.span_ns) : 0},
+          {"gigabytes_per_second", gigabytes},
+          {"bandwidth_share", bandwidth > 0 ? gigabytes * 1e9 / bandwidth : 0},
+          {"teraflops", row.teraflops()},
+          {"idle_before_us_per_token", double(row.gap_ns) / 1e3 / report.tokens}};
+}
+
+Value kernels_json(const KernelReport& report, double bandwidth) {
+  const profile::KernelTable& table = report.table;
+  Value json = {{"source", report.source},
+                {"tokens", report.tokens},
+                {"traced_seconds", report.traced_seconds},
+                {"untraced_seconds", report.untraced_seconds},
+                {"dropped_records", report.dropped},
+                {"kernels", table.kernel_count},
+                {"kernels_not_annotated", table.unknown_kernels},
+                {"launches_not_traced", table.missing_kernels},
+                {"span_ns", table.span_ns},
+                {"busy_ns", table.busy_ns},
+                {"idle_ns", table.idle_ns},
+                {"idle_in_graphs_ns", table.graph_idle_ns},
+                {"ops", Value::array()}};
+  for (const profile::OpRow& op : table.ops) {
+    Value entry = kernel_row_json(op.total, report, bandwidth);
+    entry["kernels"] = Value::array();
+    for (const profile::KernelRow& kernel : op.kernels) {
+      entry["kernels"].push_back(kernel_row_json(kernel, report, bandwidth));
+      entry["kernels"].back()["full_name"] = kernel.kernel;
+    }
+    json["ops"].push_back(std::move(entry));
+  }
+  return json;
+}
+
+}  // namespace
+
 std::string bench_json(const BenchReport& report) {
   Value json = {{"model", report.model},
                 {"types", report.types},
@@ -61,6 +104,8 @@ std::string bench_json(const BenchReport& report) {
                              {"gigabytes_per_second", row.gigabytes_per_second},
                              {"bandwidth_share", row.bandwidth_share},
                              {"gigaflops", row.gigaflops}});
+  for (size_t i = 0; i < report.kernels.size(); ++i)
+    json["tests"][i]["kernels"] = kernels_json(report.kernels[i], report.read_bandwidth);
   return dump(json);
 }
 
@@ -121,7 +166,18 @@ Expected<std::vector<ChatMessage>> parse_conversation(const std::string& text) {
 
 namespace {
 
+Value gpus_json(const MachineReport& m) {
+  Value gpus = Value::array();
+  for (const GpuInfo& gpu : m.gpus)
+    gpus.push_back({{"name", gpu.name},
+                    {"architecture", gpu.architecture},
+                    {"multiprocessors", gpu.multiprocessors},
+                    {"memory_bytes", gpu.total_bytes}});
+  return gpus;
+}
+
 Value machine_json(const MachineReport& m) {
+  const std::string backend = gpu_backend_name();
   return {{"processor", m.processor},
           {"level", m.level},
           {"cores", m.cores},
@@ -136,7 +192,9 @@ Value machine_json(const MachineReport& m) {
           {"address_space_limit_bytes", m.address_space_limit},
           {"locked_memory_limit_bytes", m.locked_memory_limit},
           {"system", m.kernel},
-          {"gpu_backend", nullptr}};
+          {"gpu_backend", backend.empty() ? Value() : Value(backend)},
+          {"gpus", gpus_json(m)},
+          {"gpu_problem", m.gpu_problem.empty() ? Value() : Value(m.gpu_problem)}};
 }
 
 Value model_json(const ModelReport& model) {

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/evaluate.h"
 #include "machine.h"
+#include "profile/analysis/kernel_table.h"
 
 namespace dw {
 
@@ -23,10 +24,20 @@ struct BenchRow {
   double gigabytes_per_second = 0, bandwidth_share = 0;  // of the measured read bandwidth, 0..1
   double gigaflops = 0;
 };
+// A test under a trace of the GPU's kernels.
+struct KernelReport {
+  std::string test;
+  std::string source;                               // "CUPTI 130001 (libcupti.so.13)"
+  int32_t tokens = 0;                               // that the table's sums are divided by
+  double traced_seconds = 0, untraced_seconds = 0;  // of one repetition
+  uint64_t dropped = 0;                             // records that the trace lost
+  profile::KernelTable table;
+};
 struct BenchReport {
   std::string model, types, device;
   double parameter_bytes = 0, read_bandwidth = 0;
   std::vector<BenchRow> rows;
+  std::vector<KernelReport> kernels;  // with --kernels: one a row
 };
 std::string bench_json(const BenchReport& report);
 

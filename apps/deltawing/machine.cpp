@@ -103,6 +103,10 @@ MachineReport inspect_machine(int32_t threads) {
   m.address_space_limit = limit_of(RLIMIT_AS);
   m.locked_memory_limit = limit_of(RLIMIT_MEMLOCK);
   m.gpu_nodes = gpu_device_files();
+  if (auto gpus = list_gpus())
+    m.gpus = std::move(*gpus);
+  else
+    m.gpu_problem = gpus.error().message;
   ThreadPool pool(threads > 0 ? threads : m.cores);
   m.read_bandwidth = cpu::measure_read_bandwidth(pool);
   return m;
@@ -123,7 +127,8 @@ Expected<void> examine(const EngineOptions& options, double read_bandwidth, Mode
   report.plan = plan_memory(*file, *h, memory_request(options, *context));
   auto device = make_cpu_device(options.cpu);
   if (!device) return device.error();
-  auto weights = bind_weights(*file, *h, **device);
+  Device* const devices[] = {device->get()};
+  auto weights = bind_weights(*file, *h, devices, Placement::all_on(0, h->layer_count() + h->mtp_layers));
   if (!weights) return weights.error();
   const PassWork work = pass_work(*h, *weights, options.kv_type, 1, 1, 0, 1);
   report.bytes_per_token = work.bytes();
@@ -146,7 +151,8 @@ std::vector<std::string> find_warnings(const DoctorReport& report) {
   if (m.level == "portable")
     warnings.push_back("the processor has no AVX2: the portable kernels are many times slower");
   for (const std::string& node : m.gpu_nodes)
-    warnings.push_back("there is a GPU (" + node + ") but this build has no GPU backend; it is not used");
+    if (m.gpus.empty())
+      warnings.push_back("there is a GPU (" + node + ") but it is not used: " + m.gpu_problem);
   if (m.huge_pages == "never")
     warnings.push_back(
         "transparent huge pages are off; writing madvise to "

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/device.h"
+#include "backend/gpu_device.h"
 #include "engine/engine.h"
 
 namespace dw {
@@ -17,10 +18,12 @@ struct MachineReport {
   MemoryInfo memory;
   uint64_t memory_limit_bytes = 0;  // of the control group; 0: none
   uint64_t swap_bytes = 0;
-  std::string huge_pages;              // of transparent huge pages: always, madvise, never
-  double read_bandwidth = 0;           // bytes per second
-  uint64_t address_space_limit = 0;    // bytes; 0: none
-  uint64_t locked_memory_limit = 0;    // bytes; 0: none
+  std::string huge_pages;            // of transparent huge pages: always, madvise, never
+  double read_bandwidth = 0;         // bytes per second
+  uint64_t address_space_limit = 0;  // bytes; 0: none
+  uint64_t locked_memory_limit = 0;  // bytes; 0: none
+  std::vector<GpuInfo> gpus;
+  std::string gpu_problem;             // why there are none
   std::vector<std::string> gpu_nodes;  // GPU device files present, although this build cannot use them
 };
 

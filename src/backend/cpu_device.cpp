@@ -10,6 +10,7 @@
 
 #include "backend/host_memory.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/bandwidth.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/mixers.h"
 #include "kernels/cpu/moe.h"
@@ -37,6 +38,7 @@ class CpuDevice final : public Device {
            std::to_string(pool_.thread_count()) + (pool_.thread_count() == 1 ? " thread" : " threads");
   }
   MemoryInfo memory() const override { return host_memory_info(); }
+  double measure_bandwidth() override { return cpu::measure_read_bandwidth(pool_); }
 
   Expected<Buffer> allocate(uint64_t size_bytes) override {
     if (size_bytes == 0) return Buffer(this, nullptr, 0);

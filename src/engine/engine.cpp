@@ -14,6 +14,7 @@ namespace dw {
 namespace {
 
 constexpr int32_t kPageTokens = 64;
+constexpr int32_t kCandidates = 64;  // best tokens that a device hands over instead of all logits
 constexpr int32_t kDefaultContext = 4096;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -49,9 +50,14 @@ struct Engine::Session {
   SessionId id = 0;
   int32_t slot = 0;
   std::vector<int32_t> pages;
-  std::vector<int32_t> tokens;          // in the state
-  std::vector<int32_t> pending;         // to be run
-  std::vector<float> logits;            // after tokens.back(); empty: not known
+  std::vector<int32_t> tokens;   // in the state
+  std::vector<int32_t> pending;  // to be run
+  std::vector<float> logits;     // after tokens.back(); empty: not known
+  // The best tokens instead of all logits, and where the model keeps all until its next pass.
+  std::vector<int32_t> top_ids;
+  std::vector<float> top_values;
+  float top_maximum = 0, top_sum = 0;
+  size_t top_row = 0;
   std::vector<Checkpoint> checkpoints;  // by rising position
   std::unique_ptr<Generation> generation;
   std::function<void(int32_t, std::span<const float>)> on_logits;
@@ -95,6 +101,7 @@ MemoryRequest memory_request(const EngineOptions& options, int32_t context_token
   MemoryRequest request;
   request.model.max_batch_tokens = std::min(options.batch_tokens, context_tokens) + options.max_sessions - 1;
   request.model.delta_chunk = options.delta_chunk;
+  request.model.head_rows = std::clamp(options.max_sessions, 32, 256);
   request.state.slots = options.max_sessions;
   request.state.page_tokens = kPageTokens;
   request.state.pages = options.max_sessions * ((context_tokens + kPageTokens - 1) / kPageTokens);
@@ -155,19 +162,9 @@ Expected<void> Engine::plan_and_load_model() {
   auto context = resolve_context(options_, *h);
   if (!context) return context.error();
   context_tokens_ = *context;
-  if (options_.device == "reference") {
-    device_ = make_reference_device();
-  } else if (options_.device == "cpu") {
-    auto device = make_cpu_device(options_.cpu);
-    if (!device) return device.error();
-    device_ = std::move(*device);
-  } else {
-    return make_error("the device '", options_.device, "' is unknown; this build has cpu and reference");
-  }
-
+  if (auto opened = open_devices(); !opened) return opened.error();
   const MemoryRequest request = memory_request(options_, context_tokens_);
-  plan_ = plan_memory(*file_, *h, request);
-  if (auto fits = check_fits(plan_, device_->memory().free_bytes); !fits) return fits.error();
+  if (auto placed = place_model(*h, request); !placed) return placed.error();
 
   if (!options_.use_mmap) {
     gguf::OpenOptions open;
@@ -180,12 +177,14 @@ Expected<void> Engine::plan_and_load_model() {
   } else if (options_.prefetch) {
     for (const MappedFile& map : file_->maps()) map.prefetch(0, map.bytes().size());
   }
-  auto model = Model::load(*file_, *device_, request.model, [this](uint64_t done, uint64_t total) {
+  std::vector<Device*> devices;
+  for (const auto& device : devices_) devices.push_back(device.get());
+  auto model = Model::load(*file_, devices, placement_, request.model, [this](uint64_t done, uint64_t total) {
     if (options_.progress) options_.progress("loading", done, total);
   });
   if (!model) return model.error();
   model_ = std::make_unique<Model>(std::move(*model));
-  auto state = StateStore::create(*device_, model_->hyper_parameters(), request.state);
+  auto state = StateStore::create(devices, placement_, model_->hyper_parameters(), request.state);
   if (!state) return state.error();
   state_ = std::make_unique<StateStore>(std::move(*state));
   sessions_.resize(size_t(options_.max_sessions));
@@ -237,6 +236,7 @@ void Engine::clear(SessionId id) {
 void Engine::drop_after(Session& s, int64_t position) {
   s.tokens.resize(size_t(position));
   s.logits.clear();
+  s.top_ids.clear();
   std::erase_if(s.checkpoints, [&](const Session::Checkpoint& c) { return c.position > position; });
   const size_t keep = size_t((position + kPageTokens - 1) / kPageTokens);
   while (s.pages.size() > keep) {
@@ -253,12 +253,14 @@ void Engine::take_checkpoint(Session& s) {
   c.position = int64_t(s.tokens.size());
   c.state.resize(state_->snapshot_bytes());
   state_->save_slot(s.slot, c.state.data());
+  read_logits(s);
   c.logits = s.logits;
   s.checkpoints.push_back(std::move(c));
 }
 
 Expected<void> Engine::set_prompt(SessionId id, const std::vector<int32_t>& tokens) {
   Session& s = session(id);
+  read_logits(s);
   DW_CHECK(s.generation == nullptr, "the session is generating");
   if (tokens.empty()) return make_error("the prompt is empty: there is nothing to continue");
   if (int64_t(tokens.size()) > context_tokens_)
@@ -299,7 +301,8 @@ Expected<void> Engine::set_prompt(SessionId id, const std::vector<int32_t>& toke
 Expected<void> Engine::generate(SessionId id, const GenerateOptions& options, OnGenerated on_generated) {
   Session& s = session(id);
   DW_CHECK(s.generation == nullptr, "the session is generating");
-  if (s.pending.empty() && s.logits.empty()) return make_error("there is no prompt to continue");
+  if (s.pending.empty() && s.logits.empty() && s.top_ids.empty())
+    return make_error("there is no prompt to continue");
   if (auto ok = check_sampling(options.sampling, model_->hyper_parameters().vocabulary); !ok)
     return ok.error();
   s.generation = std::make_unique<Generation>(options, *tokenizer_);
@@ -371,6 +374,45 @@ Batch Engine::form_batch(std::vector<SessionId>& members) {
   return batch;
 }
 
+// Draws the session's next token.
+Expected<Sampled> Engine::sample(Session& s) {
+  static constexpr const char* kNotFinite =
+      "the model produced values that are not finite: the file is damaged or of an unknown kind";
+  if (!s.top_ids.empty()) {
+    if (!std::isfinite(s.top_maximum) || !std::isfinite(s.top_sum)) return make_error(kNotFinite);
+    const TopLogits top{s.top_ids, s.top_values, model_->hyper_parameters().vocabulary, s.top_maximum,
+                        s.top_sum};
+    if (auto sampled = s.generation->sampler.sample_top(top)) return std::move(*sampled);
+    read_logits(s);
+  }
+  if (!all_finite(s.logits)) return make_error(kNotFinite);
+  logits_ = s.logits;  // the sampler changes them
+  return s.generation->sampler.sample(logits_);
+}
+
+// All logits of a session of which only the best tokens came over.
+void Engine::read_logits(Session& s) {
+  if (s.top_ids.empty()) return;
+  s.logits.resize(size_t(model_->hyper_parameters().vocabulary));
+  model_->read_logits(s.top_row, s.logits);
+  s.top_ids.clear();
+}
+
+// How many candidates suffice for every row of the batch; 0: someone wants all logits.
+int32_t Engine::candidates_wanted(const Batch& batch, const std::vector<SessionId>& members) {
+  const int32_t count = std::min(kCandidates, model_->most_top_logits());
+  if (count <= 0 || batch.logit_rows.size() != members.size() ||
+      batch.logit_rows.size() > size_t(model_->options().head_rows))
+    return 0;
+  for (SessionId id : members) {
+    const Session& s = session(id);
+    if (s.on_logits != nullptr || s.is_prompt || s.generation == nullptr ||
+        !s.generation->sampler.takes_top(count))
+      return 0;
+  }
+  return count;
+}
+
 Expected<void> Engine::step() {
   for (auto& pointer : sessions_) {  // sample where the logits are known
     if (pointer == nullptr || pointer->generation == nullptr || !pointer->pending.empty()) continue;
@@ -379,12 +421,12 @@ Expected<void> Engine::step() {
       finish(s, FinishReason::kLength, -1, nullptr);
       continue;
     }
-    if (!all_finite(s.logits))
-      return make_error(
-          "the model produced values that are not finite: the file is damaged or of an unknown kind");
-    std::vector<float> logits = s.logits;
-    emit(s, s.generation->sampler.sample(logits));
+    auto sampled = sample(s);
+    if (!sampled) return sampled.error();
+    emit(s, *sampled);
   }
+  for (auto& pointer : sessions_)  // who goes on later needs the logits that the next pass will overwrite
+    if (pointer != nullptr && pointer->pending.empty()) read_logits(*pointer);
   std::vector<SessionId> members;
   const Batch batch = form_batch(members);
   if (batch.tokens.empty()) return {};
@@ -398,6 +440,19 @@ Expected<void> Engine::step() {
     index_of_row.push_back(batch.spans[span].position + row - batch.spans[span].first_row);
   }
   const auto start = std::chrono::steady_clock::now();
+  if (const int32_t count = candidates_wanted(batch, members); count > 0) {
+    model_->forward_top(batch, *state_, count, [&](size_t i, const TopLogits& top) {
+      Session& s = session(owner_of_row[i]);
+      s.logits.clear();
+      s.top_ids.assign(top.ids.begin(), top.ids.end());
+      s.top_values.assign(top.logits.begin(), top.logits.end());
+      s.top_maximum = top.largest;
+      s.top_sum = top.sum;
+      s.top_row = i;
+    });
+    return deliver(batch, members, seconds_since(start));
+  }
+  for (SessionId id : members) session(id).top_ids.clear();
   model_->forward(batch, *state_, [&](size_t i, std::span<float> logits) {
     Session& s = session(owner_of_row[i]);
     if (s.on_logits != nullptr) s.on_logits(index_of_row[i], logits);
@@ -415,6 +470,7 @@ Expected<void> Engine::deliver(const Batch& batch, const std::vector<SessionId>&
     (s.is_prompt ? s.times.prompt_seconds : s.times.generation_seconds) += seconds;
     if (!s.pending.empty()) {
       s.logits.clear();
+      s.top_ids.clear();
       continue;
     }
     s.on_logits = nullptr;
@@ -461,8 +517,9 @@ void Engine::finish(Session& s, FinishReason reason, int32_t token, const Sample
   s.generation.reset();
 }
 
-Engine::Snapshot Engine::snapshot(SessionId id) const {
-  const Session& s = session(id);
+Engine::Snapshot Engine::snapshot(SessionId id) {
+  Session& s = session(id);
+  read_logits(s);
   Snapshot result;
   result.state.resize(state_->snapshot_bytes());
   state_->save_slot(s.slot, result.state.data());

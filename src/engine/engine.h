@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "backend/cpu_device.h"
+#include "backend/gpu_device.h"
 #include "base/expected.h"
 #include "engine/memory_plan.h"
+#include "engine/placement_plan.h"
 #include "engine/sampler.h"
 #include "gguf/file.h"
 #include "model/model.h"
@@ -25,9 +27,12 @@ namespace dw {
 struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
-  bool prefetch = false;       // ask the kernel to read the mapped file ahead
-  std::string device = "cpu";  // cpu, or reference (plain loops, for comparison)
+  bool prefetch = false;  // ask the kernel to read the mapped file ahead
+  // auto (the GPU where there is one, else the CPU), cpu, gpu, or reference (plain loops, for comparison)
+  std::string device = "cpu";
   CpuOptions cpu;
+  GpuOptions gpu;
+  PlacementRequest placement;   // of a model on the GPU
   int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
   int32_t max_sessions = 1;
   int32_t batch_tokens = 512;  // rows of a forward pass
@@ -77,8 +82,10 @@ class Engine {
 
   const gguf::File& file() const { return *file_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  Device& device() { return *device_; }
-  std::string device_description() const { return device_->description(); }
+  Device& device() { return *devices_[0]; }
+  std::string device_description() const;
+  // Empty when all of the model lies on one device.
+  std::string placement_description() const;
   const Model& model() const { return *model_; }
   const MemoryPlan& plan() const { return plan_; }
   int32_t context_tokens() const { return context_tokens_; }
@@ -115,7 +122,7 @@ class Engine {
     std::vector<int32_t> tokens;
     std::vector<float> logits;  // after the last token; empty when not known
   };
-  Snapshot snapshot(SessionId id) const;
+  Snapshot snapshot(SessionId id);
   // Goes back to a snapshot of the same session (its tokens must be a prefix of the present ones).
   Expected<void> restore(SessionId id, const Snapshot& snapshot);
 
@@ -125,12 +132,18 @@ class Engine {
   Engine() = default;
   Expected<void> load_file();
   Expected<void> plan_and_load_model();
+  Expected<void> open_devices();
+  Expected<void> place_model(const HyperParameters& h, const MemoryRequest& request);
+  Expected<void> check_memory(const HyperParameters& h, const MemoryRequest& request);
   Session& session(SessionId id);
   const Session& session(SessionId id) const;
   bool grow_pages(Session& s, int64_t tokens);
   void drop_after(Session& s, int64_t position);
   void take_checkpoint(Session& s);
   Batch form_batch(std::vector<SessionId>& members);
+  Expected<Sampled> sample(Session& s);
+  void read_logits(Session& s);
+  int32_t candidates_wanted(const Batch& batch, const std::vector<SessionId>& members);
   Expected<void> deliver(const Batch& batch, const std::vector<SessionId>& members, double seconds);
   void emit(Session& s, const Sampled& sampled);
   void finish(Session& s, FinishReason reason, int32_t token, const Sampled* sampled);
@@ -138,7 +151,8 @@ class Engine {
   EngineOptions options_;
   std::unique_ptr<gguf::File> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<Device> device_;
+  std::vector<std::unique_ptr<Device>> devices_;  // the GPU first
+  Placement placement_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StateStore> state_;
   MemoryPlan plan_;

@@ -237,6 +237,13 @@ bool Sampler::suffices(const TopLogits& top, size_t count) const {
   return !more_likely(top.logits.back(), top.ids.back(), last.logit, last.token);
 }
 
+bool Sampler::takes_top(int32_t count) const {
+  const bool raises =
+      options_.repetition_penalty < 1 || options_.presence_penalty < 0 || options_.frequency_penalty < 0;
+  const bool ranked = options_.temperature <= 0 || (options_.top_k > 0 && options_.top_k <= count);
+  return options_.logit_bias.empty() && options_.logprobs <= count && !raises && ranked;
+}
+
 std::optional<Sampled> Sampler::sample_top(const TopLogits& top) {
   if (top.ids.empty() || may_raise_others(top)) return std::nullopt;
   if (size_t(options_.logprobs) > top.ids.size()) return std::nullopt;

@@ -15,6 +15,7 @@
 
 #include "base/expected.h"
 #include "base/random.h"
+#include "model/top_logits.h"
 
 namespace dw {
 
@@ -48,16 +49,6 @@ struct Sampled {
   std::vector<TokenProbability> alternatives;  // `logprobs` of them, most likely first
 };
 
-// What a device tells of a row of logits that it keeps: the likeliest tokens, most likely first (equal logits
-// by rising id), and the softmax's largest logit and sum of e^(logit - largest) over the whole row.
-struct TopLogits {
-  std::span<const int32_t> ids;
-  std::span<const float> logits;
-  int32_t vocabulary = 0;
-  float largest = 0;
-  float sum = 0;
-};
-
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
@@ -69,6 +60,8 @@ class Sampler {
   // then sample() all logits. They suffice when no option raises a token that is not among them, and when
   // they hold, after bias and penalties, the top_k best, or without top_k all within reach of the best.
   std::optional<Sampled> sample_top(const TopLogits& top);
+  // Whether `count` likeliest tokens have a chance to suffice.
+  bool takes_top(int32_t count) const;
 
  private:
   struct Candidate {

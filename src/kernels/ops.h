@@ -42,8 +42,9 @@ struct Matrix {
 // Activations that feed matrices: fp32 and, where columns is a multiple of 32, quantised to int8. 32
 // consecutive columns share a scale d = max|x| / 127; quants = x / d rounded to nearest, ties to even (a
 // group of zeros: d = 0, quants 0; multiplying by 127 / max|x| instead may move a quant by one at a tie);
-// sums are those of quants over each 16 columns. Whoever writes `values` of an Activations writes the
-// quantised part too.
+// sums are those of quants over each 16 columns. A device may refine the quantised part with its residual
+// (values - d quants), as the CPU does for fine types of weights: it is computed from values. Whoever writes
+// `values` of an Activations writes the quantised part too.
 struct Activations {
   int64_t tokens = 0;  // rows in use
   int64_t columns = 0;
@@ -67,6 +68,7 @@ struct Batch {
   std::span<const int32_t> ids;         // [tokens]
   std::span<const Span> spans;          // cover the rows in order
   std::span<const int32_t> logit_rows;  // rows that Norm will select for the output head
+  int32_t page_tokens = 0;              // of Span::pages
 };
 
 // out[t] = row ids[t] of the table.
@@ -84,6 +86,19 @@ struct Norm {
   const float* weight = nullptr;  // [columns]
   float eps = 1e-6f;
   Activations out;  // tokens, columns set
+};
+
+// The k largest of each row of logits, largest first, ties to the lower index; and of each row its maximum m
+// and the sum of exp(logit - m), so that a sampler needs no more. A row with a value that is not finite has a
+// maximum or sum that is not finite.
+struct TopLogits {
+  const float* logits = nullptr;  // [rows, vocabulary]
+  int64_t rows = 0;
+  int64_t vocabulary = 0;
+  int32_t k = 0;                 // 1 .. min(256, vocabulary)
+  int32_t* ids = nullptr;        // [rows, k]
+  float* values = nullptr;       // [rows, k]
+  float* max_and_sum = nullptr;  // [rows, 2]
 };
 
 // out[t, n] (+)= sum_k W[n, k] x[t, k].

@@ -8,6 +8,7 @@
 
 #include "backend/device.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 
 namespace dw {
 
@@ -20,6 +21,9 @@ struct StateOptions {
 
 class StateStore {
  public:
+  // Each block's state lies on the device of its mixer.
+  static Expected<StateStore> create(DeviceList devices, const Placement& placement, const HyperParameters& h,
+                                     const StateOptions& options);
   static Expected<StateStore> create(Device& device, const HyperParameters& h, const StateOptions& options);
 
   const StateOptions& options() const { return options_; }
@@ -29,6 +33,9 @@ class StateStore {
   float* delta_state(int32_t layer) const { return layers_[size_t(layer)].delta.as<float>(); }
   std::byte* k_cache(int32_t layer) const { return layers_[size_t(layer)].k.as<std::byte>(); }
   std::byte* v_cache(int32_t layer) const { return layers_[size_t(layer)].v.as<std::byte>(); }
+
+  // Where its memory begins: differs between stores that live at the same time.
+  uint64_t address() const;
 
   void clear_slot(int32_t slot);  // the state before the first token: zeros
   // An exact copy of a slot's recurrent state in host memory: snapshot_bytes() bytes.
@@ -42,11 +49,11 @@ class StateStore {
 
  private:
   struct Layer {
+    Device* device;
     Buffer conv, delta, k, v;
   };
   template <class Visit>
   void visit_slot(int32_t slot, Visit visit) const;
-  Device* device_ = nullptr;
   StateOptions options_;
   std::vector<Layer> layers_;
   uint64_t conv_slot_bytes_ = 0, delta_slot_bytes_ = 0, slot_bytes_ = 0;

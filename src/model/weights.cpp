@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace dw {
 namespace {
@@ -18,14 +19,15 @@ std::string shape_text(const gguf::TensorInfo& tensor) {
 // Looks tensors up, checks them, and keeps the first error.
 class Binder {
  public:
-  Binder(const gguf::File& file, Device& device, Weights& weights,
+  Binder(const gguf::File& file, DeviceList devices, Weights& weights,
          const std::function<void(uint64_t, uint64_t)>& progress)
-      : file_(file), device_(device), weights_(weights), progress_(progress) {
+      : file_(file), devices_(devices), weights_(weights), progress_(progress) {
     for (const auto& tensor : file.tensors()) total_bytes_ += tensor.size_bytes;
   }
 
   void set_block(int32_t block) { prefix_ = "blk." + std::to_string(block) + "."; }
   void set_global() { prefix_.clear(); }
+  void set_device(int32_t index) { device_ = devices_[size_t(index)]; }
   bool has(std::string_view name) const { return file_.find_tensor(prefix_ + std::string(name)) != nullptr; }
 
   // A matrix of `rows` outputs and `columns` inputs, `count` of them. Required unless optional.
@@ -41,7 +43,7 @@ class Binder {
       return {};
     }
     ops::Matrix host{tensor->type, tensor->data, rows, columns, count};
-    auto imported = device_.import(host);
+    auto imported = device_->import(host);
     if (!imported) {
       fail(imported.error());
       return {};
@@ -49,6 +51,13 @@ class Binder {
     weights_.matrix_bytes += tensor->size_bytes;
     report(tensor->size_bytes);
     return *imported;
+  }
+
+  ops::Matrix global_matrix(std::string_view name, int64_t columns, int64_t rows) {
+    const std::string block = std::exchange(prefix_, "");
+    const ops::Matrix result = matrix(name, columns, rows);
+    prefix_ = block;
+    return result;
   }
 
   // A small tensor as fp32 on the device; its dimensions need only have `count` elements in all.
@@ -61,12 +70,12 @@ class Binder {
     }
     std::vector<float> values(static_cast<size_t>(count));
     quant::type_info(tensor->type).dequantize(tensor->data, values.data(), count);
-    auto buffer = device_.allocate(values.size() * sizeof(float));
+    auto buffer = device_->allocate(values.size() * sizeof(float));
     if (!buffer) {
       fail(buffer.error());
       return nullptr;
     }
-    device_.copy_to_device(buffer->data(), values.data(), buffer->size_bytes());
+    device_->copy_to_device(buffer->data(), values.data(), buffer->size_bytes());
     weights_.vector_bytes += buffer->size_bytes();
     report(tensor->size_bytes);
     weights_.vectors.push_back(std::move(*buffer));
@@ -106,7 +115,8 @@ class Binder {
   }
 
   const gguf::File& file_;
-  Device& device_;
+  DeviceList devices_;
+  Device* device_ = nullptr;
   Weights& weights_;
   const std::function<void(uint64_t, uint64_t)>& progress_;
   std::string prefix_;
@@ -155,23 +165,29 @@ void bind_experts(Binder& bind, const HyperParameters& h, LayerWeights& w) {
   w.shared_router = bind.vector("ffn_gate_inp_shexp.weight", h.hidden, true);
 }
 
-LayerWeights bind_layer(Binder& bind, const HyperParameters& h, int32_t block, bool recurrent) {
+LayerWeights bind_layer(Binder& bind, const HyperParameters& h, const Placement& placement, int32_t block,
+                        bool recurrent) {
   LayerWeights w;
   bind.set_block(block);
+  bind.set_device(placement.mixer[size_t(block)]);
   w.recurrent = recurrent;
   w.attn_norm = bind.vector("attn_norm.weight", h.hidden);
-  w.post_norm = bind.vector("post_attention_norm.weight", h.hidden);
   if (recurrent)
     bind_delta(bind, h, w);
   else
     bind_attention(bind, h, w);
+  bind.set_device(placement.experts[size_t(block)]);
+  w.post_norm = bind.vector("post_attention_norm.weight", h.hidden);
   bind_experts(bind, h, w);
   return w;
 }
 
-MtpWeights bind_mtp(Binder& bind, const HyperParameters& h, const Weights& trunk, int32_t block) {
+// The MTP block lies where the head does, so that it may share the trunk's.
+MtpWeights bind_mtp(Binder& bind, const HyperParameters& h, const Placement& placement, const Weights& trunk,
+                    int32_t block) {
   MtpWeights m;
-  m.block = bind_layer(bind, h, block, false);
+  m.block = bind_layer(bind, h, placement, block, false);
+  bind.set_device(placement.head);
   m.project = bind.matrix("nextn.eh_proj.weight", 2 * int64_t(h.hidden), h.hidden);
   m.embedding_norm = bind.vector("nextn.enorm.weight", h.hidden);
   m.hidden_norm = bind.vector("nextn.hnorm.weight", h.hidden);
@@ -179,26 +195,35 @@ MtpWeights bind_mtp(Binder& bind, const HyperParameters& h, const Weights& trunk
   m.embedding = bind.matrix("nextn.embed_tokens.weight", h.hidden, h.vocabulary, 1, true);
   m.head = bind.matrix("nextn.shared_head_head.weight", h.hidden, h.vocabulary, 1, true);
   if (m.head_norm == nullptr) m.head_norm = trunk.output_norm;
-  if (!m.embedding) m.embedding = trunk.embedding;
+  if (!m.embedding)
+    m.embedding = placement.head == placement.embedding
+                      ? trunk.embedding
+                      : bind.global_matrix("token_embd.weight", h.hidden, h.vocabulary);
   if (!m.head) m.head = trunk.output;
   return m;
 }
 
 }  // namespace
 
-Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h, Device& device,
+Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h, DeviceList devices,
+                               const Placement& placement,
                                const std::function<void(uint64_t, uint64_t)>& progress) {
   Weights weights;
   weights.vectors.reserve(file.tensors().size());
-  Binder bind(file, device, weights, progress);
+  Binder bind(file, devices, weights, progress);
+  bind.set_device(placement.embedding);
   weights.embedding = bind.matrix("token_embd.weight", h.hidden, h.vocabulary);
+  bind.set_device(placement.head);
   weights.output = bind.matrix("output.weight", h.hidden, h.vocabulary, 1, true);
-  if (!weights.output) weights.output = weights.embedding;
+  if (!weights.output)
+    weights.output = placement.head == placement.embedding
+                         ? weights.embedding
+                         : bind.matrix("token_embd.weight", h.hidden, h.vocabulary);
   weights.output_norm = bind.vector("output_norm.weight", h.hidden);
   for (int32_t i = 0; i < h.layer_count() && !bind.error(); ++i)
-    weights.layers.push_back(bind_layer(bind, h, i, h.recurrent[size_t(i)]));
+    weights.layers.push_back(bind_layer(bind, h, placement, i, h.recurrent[size_t(i)]));
   for (int32_t i = 0; i < h.mtp_layers && !bind.error(); ++i)
-    weights.mtp.push_back(bind_mtp(bind, h, weights, h.layer_count() + i));
+    weights.mtp.push_back(bind_mtp(bind, h, placement, weights, h.layer_count() + i));
   if (bind.error()) return *bind.error();
   return weights;
 }

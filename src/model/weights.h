@@ -10,6 +10,7 @@
 #include "base/expected.h"
 #include "gguf/file.h"
 #include "model/hparams.h"
+#include "model/placement.h"
 
 namespace dw {
 
@@ -68,7 +69,8 @@ struct Weights {
 
 // Binds every tensor; calls progress(done, total) with bytes bound so far. Errors name the tensor and what is
 // wrong: absent, shape, a type that the engine cannot multiply.
-Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h, Device& device,
+Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h, DeviceList devices,
+                               const Placement& placement,
                                const std::function<void(uint64_t, uint64_t)>& progress = {});
 
 }  // namespace dw

@@ -97,7 +97,8 @@ struct Stmt {
   ExprPtr test;            // kFor: the filter `if`
   bool recursive = false;  // kFor
   Block body;
-  Block otherwise;                                  // kFor, kIf
+  Block otherwise;                          // kFor, kIf
+  std::vector<int> unset, unset_otherwise;  // of the scopes of body, of otherwise in kFor: resolve_scopes
   std::vector<std::pair<ExprPtr, Block>> branches;  // kIf
   std::unique_ptr<Signature> signature;             // kMacro, kCallBlock
 };
@@ -105,6 +106,8 @@ struct Stmt {
 struct Syntax {
   Block body;
   std::vector<std::string> names;  // by id
+  std::vector<int> unset;          // names that are undefined at the start of the scope: resolve_scopes
+  bool unknown_names = false;      // a filter or test in it does not exist: check_names
   int loop_id = -1, caller_id = -1, varargs_id = -1, kwargs_id = -1;
 };
 

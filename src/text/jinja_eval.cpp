@@ -21,7 +21,18 @@ Interpreter::Interpreter(Runtime& rt, const Syntax& syntax, const DictObject& co
 
 std::string Interpreter::run() {
   const DepthGuard guard(rt_);
-  return capture([&] { run_block(syntax_.body, std::make_shared<Scope>(nullptr)); });
+  return capture([&] { run_block(syntax_.body, open_scope(nullptr, syntax_.unset)); });
+}
+
+void Interpreter::leave_unset(Scope& scope, const std::vector<int>& names) {
+  rt_.step(int64_t(names.size()));
+  for (int id : names)
+    scope.variables.emplace_back(id, Value::undefined("'" + syntax_.names[size_t(id)] + "' is undefined"));
+}
+ScopePtr Interpreter::open_scope(const ScopePtr& outer, const std::vector<int>& unset) {
+  auto scope = std::make_shared<Scope>(outer);
+  leave_unset(*scope, unset);
+  return scope;
 }
 
 template <class Body>
@@ -85,7 +96,7 @@ Interpreter::Flow Interpreter::run_statement(const Stmt& statement, const ScopeP
     case StmtKind::kWith:
       return run_with(statement, scope);
     case StmtKind::kScope:
-      return run_block(statement.body, std::make_shared<Scope>(scope));
+      return run_block(statement.body, open_scope(scope, statement.unset));
     case StmtKind::kBreak:
       return Flow::kBreak;
     case StmtKind::kContinue:
@@ -101,7 +112,7 @@ Interpreter::Flow Interpreter::run_if(const Stmt& statement, const ScopePtr& sco
 }
 
 Interpreter::Flow Interpreter::run_with(const Stmt& statement, const ScopePtr& scope) {
-  const auto inner = std::make_shared<Scope>(scope);
+  const auto inner = open_scope(scope, statement.unset);
   std::vector<Value> values;
   for (const auto& expr : statement.exprs) values.push_back(eval(*expr, scope));
   for (size_t i = 0; i < values.size(); ++i) assign(*statement.targets[i], values[i], inner);
@@ -157,6 +168,7 @@ Interpreter::Flow Interpreter::run_for(const Stmt& statement, const Value& itera
       inner->variables.clear();
     else
       inner = std::make_shared<Scope>(scope);  // a macro of the last round holds the old one
+    leave_unset(*inner, statement.unset);
     inner->set(syntax_.loop_id, loop_value);
     assign(*statement.targets[0], loop->current, inner);
     const Flow flow = run_block(statement.body, inner);
@@ -165,16 +177,17 @@ Interpreter::Flow Interpreter::run_for(const Stmt& statement, const Value& itera
     if (flow == Flow::kNormal) completed_one = true;
   }
   if (completed_one || statement.otherwise.empty()) return Flow::kNormal;
-  return run_block(statement.otherwise, std::make_shared<Scope>(scope));
+  return run_block(statement.otherwise, open_scope(scope, statement.unset_otherwise));
 }
 
 Interpreter::Flow Interpreter::run_captured(const Stmt& statement, const ScopePtr& scope) {
   Flow flow = Flow::kNormal;
-  std::string text = capture([&] { flow = run_block(statement.body, std::make_shared<Scope>(scope)); });
+  const ScopePtr inner = open_scope(scope, statement.unset);
+  std::string text = capture([&] { flow = run_block(statement.body, inner); });
   if (flow != Flow::kNormal) return flow;
   rt_.line = statement.line;
   Value value = rt_.text(std::move(text));
-  if (statement.expr) value = filter_chain(statement.expr.get(), value, scope);
+  if (statement.expr) value = filter_chain(statement.expr.get(), value, inner);
   if (statement.kind == StmtKind::kSetBlock)
     assign(*statement.targets[0], value, scope);
   else
@@ -195,6 +208,7 @@ void Interpreter::define_macro(const Stmt& statement, const ScopePtr& scope) {
   macro->interpreter = this;
   macro->signature = statement.signature.get();
   macro->body = &statement.body;
+  macro->unset = &statement.unset;
   macro->closure = scope;
   rt_.keep(macro);
   scope->set(statement.targets[0]->id, rt_.object(std::move(macro)));
@@ -205,6 +219,7 @@ void Interpreter::run_call_block(const Stmt& statement, const ScopePtr& scope) {
   caller->interpreter = this;
   caller->signature = statement.signature.get();
   caller->body = &statement.body;
+  caller->unset = &statement.unset;
   caller->closure = scope;
   rt_.keep(caller);
   const Expr& call = *statement.expr;
@@ -281,7 +296,7 @@ std::string Interpreter::call_macro(const Macro& macro, Args& args) {
   const int line = rt_.line;
   ++calls_;
   const Signature& signature = *macro.signature;
-  const auto scope = std::make_shared<Scope>(macro.closure);
+  const auto scope = open_scope(macro.closure, *macro.unset);
   const auto bound = bind_parameters(signature, args);
   if (signature.takes_caller) {
     const auto given = std::find_if(args.named.begin(), args.named.end(),

@@ -26,6 +26,7 @@ struct Macro : CustomObject {
   Interpreter* interpreter = nullptr;
   const Signature* signature = nullptr;
   const Block* body = nullptr;
+  const std::vector<int>* unset = nullptr;
   ScopePtr closure;
   std::string_view type_name() const override { return "Macro"; }
   std::string repr(Runtime& rt) const override;
@@ -67,6 +68,9 @@ class Interpreter {
   Interpreter(Runtime& rt, const Syntax& syntax, const DictObject& context);
   std::string run();
 
+  // Whether Jinja2 would compute this expression when it compiles the template.
+  bool is_constant(const Expr& expr);
+
   // For the objects above.
   std::string call_macro(const Macro& macro, Args& args);
   Value run_recursive(const Loop& loop, const Value& iterable);
@@ -87,6 +91,8 @@ class Interpreter {
                                      const ScopePtr& scope);
   void assign(const Expr& target, const Value& value, const ScopePtr& scope);
   Value filter_chain(const Expr* filter, const Value& input, const ScopePtr& scope);
+  ScopePtr open_scope(const ScopePtr& outer, const std::vector<int>& unset);
+  void leave_unset(Scope& scope, const std::vector<int>& names);  // of a scope that is still empty
   void write(std::string_view text);
   void write_text(const Value& value);
   template <class Body>
@@ -95,6 +101,7 @@ class Interpreter {
   Value eval(const Expr& expr, const ScopePtr& scope);
   Value eval_in_depth(const Expr& expr, const ScopePtr& scope);
   Value lookup(const Expr& name, const ScopePtr& scope);
+  void refuse_in_constant(const Expr& expr) const;
   std::vector<Value> eval_all(const Expr& expr, const ScopePtr& scope);
   Value eval_dict(const Expr& expr, const ScopePtr& scope);
   Value eval_item(const Expr& expr, const ScopePtr& scope);
@@ -109,6 +116,7 @@ class Interpreter {
   const DictObject& context_;
   std::string* out_ = nullptr;
   int calls_ = 0;
+  bool constant_only_ = false;
 };
 
 }  // namespace dw::jinja

@@ -4,6 +4,30 @@
 
 namespace dw::jinja {
 
+// Names, calls, filters of blocks and filters that see the context are never constant; see Node.as_const in
+// jinja2/nodes.py.
+void Interpreter::refuse_in_constant(const Expr& expr) const {
+  const bool filter_of_context = expr.kind == ExprKind::kFilter &&
+                                 (expr.name == "map" || expr.name == "select" || expr.name == "reject" ||
+                                  expr.name == "selectattr" || expr.name == "rejectattr");
+  const bool filter_of_block = expr.kind == ExprKind::kFilter && !expr.children[0];
+  if (expr.kind == ExprKind::kName || expr.kind == ExprKind::kCall || expr.kind == ExprKind::kSlice ||
+      filter_of_context || filter_of_block)
+    fail("not a constant");
+}
+
+bool Interpreter::is_constant(const Expr& expr) {
+  constant_only_ = true;
+  bool constant = true;
+  try {
+    eval(expr, nullptr);
+  } catch (const TemplateError&) {
+    constant = false;
+  }
+  constant_only_ = false;
+  return constant;
+}
+
 Value Interpreter::lookup(const Expr& name, const ScopePtr& scope) {
   for (const Scope* at = scope.get(); at; at = at->parent.get())
     for (const auto& [id, value] : at->variables)
@@ -22,6 +46,7 @@ Value Interpreter::eval(const Expr& expr, const ScopePtr& scope) {
   rt_.line = expr.line;
   rt_.step();
   if (expr.kind == ExprKind::kConst) return expr.value;
+  if (constant_only_) refuse_in_constant(expr);
   if (expr.kind == ExprKind::kName) return lookup(expr, scope);
   return eval_in_depth(expr, scope);
 }
@@ -99,6 +124,7 @@ Value Interpreter::eval_dict(const Expr& expr, const ScopePtr& scope) {
 Value Interpreter::eval_item(const Expr& expr, const ScopePtr& scope) {
   const Value object = eval(*expr.children[0], scope);
   const Expr& key = *expr.children[1];
+  if (constant_only_) refuse_in_constant(key);
   if (key.kind != ExprKind::kSlice) {
     const Value index = eval(key, scope);
     rt_.line = expr.line;

@@ -331,7 +331,7 @@ Value get_item(Runtime& rt, const Value& object, const Value& key) {
 namespace {
 
 struct SliceRange {
-  int64_t start, step, count;
+  int64_t start, stop, step, count;
 };
 
 SliceRange resolve_slice(int64_t length, const Value& start, const Value& stop, const Value& step) {
@@ -358,7 +358,7 @@ SliceRange resolve_slice(int64_t length, const Value& start, const Value& stop, 
   range.start = first;
   range.stop = last;
   range.step = by;
-  return {first, by, range.count()};
+  return {first, last, by, range.count()};
 }
 
 }  // namespace
@@ -378,7 +378,7 @@ Value get_slice(Runtime& rt, const Value& object, const Value& start, const Valu
     };
     sliced->start = limit(range->start, part.start, range->step);
     sliced->step = limit(0, part.step, range->step);
-    sliced->stop = limit(sliced->start, part.count, sliced->step);
+    sliced->stop = limit(range->start, part.stop, range->step);
     return rt.object(std::move(sliced));
   }
   rt.step(part.count / 64);

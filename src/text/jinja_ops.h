@@ -26,6 +26,7 @@ struct GroupTuple : ListObject {};
 
 using Function = Builtin::Function;
 Function find_string_method(std::string_view name);
+Value encode_method(Runtime& rt, const Value& self, Args& args);  // str.encode
 Function find_format_method(std::string_view name);
 Function find_dict_method(std::string_view name);
 Function find_list_method(std::string_view name, bool tuple);

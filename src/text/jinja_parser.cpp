@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "text/jinja_scopes.h"
+
 namespace dw::jinja {
 namespace {
 constexpr int kMaxParserDepth = 300;  // nested blocks and brackets together; a bracket counts three times
@@ -20,7 +22,10 @@ Syntax Parser::run() {
 }
 
 Syntax parse(std::string_view source) {
-  return Parser(source).run();
+  Syntax syntax = Parser(source).run();
+  if (syntax.unknown_names) check_names(syntax);
+  resolve_scopes(syntax);
+  return syntax;
 }
 
 Parser::Nesting::Nesting(Parser& owner) : parser(owner) {

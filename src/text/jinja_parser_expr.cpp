@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "text/jinja_ops.h"
 #include "text/jinja_parser.h"
 
 namespace dw::jinja {
@@ -395,6 +396,7 @@ ExprPtr Parser::parse_filter(ExprPtr node, bool inline_start) {
     const int line = current().line;
     ExprPtr filter = unary(ExprKind::kFilter, line, std::move(node));
     filter->name = parse_dotted_name();
+    if (!find_filter(filter->name)) syntax_.unknown_names = true;
     attach(*filter, at_operator("(") ? parse_arguments() : std::make_unique<Arguments>());
     node = std::move(filter);
   }
@@ -406,6 +408,7 @@ ExprPtr Parser::parse_test(ExprPtr node) {
   const bool negated = take_name("not");
   ExprPtr test = unary(ExprKind::kTest, line, std::move(node));
   test->name = parse_dotted_name();
+  if (!find_test(test->name)) syntax_.unknown_names = true;
   const TokenKind kind = current().kind;
   const bool literal = kind == TokenKind::kName || kind == TokenKind::kString ||
                        kind == TokenKind::kInteger || kind == TokenKind::kFloat || at_operator("[") ||

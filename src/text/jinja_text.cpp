@@ -243,6 +243,20 @@ std::u32string to_capitalized(std::u32string_view text) {
   }
   return out;
 }
+std::u32string to_casefolded(std::u32string_view text) {
+  std::u32string out;
+  for (char32_t code : text) {
+    utf8proc_int32_t folded[4] = {};
+    int last_boundary = 0;
+    const auto count =
+        utf8proc_decompose_char(utf8proc_int32_t(code), folded, 4, UTF8PROC_CASEFOLD, &last_boundary);
+    if (count < 1 || count > 4)
+      out += code;
+    else
+      for (utf8proc_ssize_t i = 0; i < count; ++i) out += char32_t(folded[i]);
+  }
+  return out;
+}
 std::u32string to_swapped_case(std::u32string_view text) {
   std::u32string out;
   for (size_t i = 0; i < text.size(); ++i) {

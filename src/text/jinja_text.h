@@ -34,6 +34,7 @@ std::u32string to_upper(std::u32string_view text);
 std::u32string to_lower(std::u32string_view text);
 std::u32string to_title(std::u32string_view text);
 std::u32string to_capitalized(std::u32string_view text);
+std::u32string to_casefolded(std::u32string_view text);
 std::u32string to_swapped_case(std::u32string_view text);
 std::string upper_utf8(std::string_view text);
 std::string lower_utf8(std::string_view text);

@@ -115,6 +115,9 @@ class OtherCommands(CliTest):
         names = [test["test"] for test in json.loads(result.stdout)["tests"]]
         self.assertEqual(names, ["pp16", "tg4"])
 
+    def test_bench_of_kernels_needs_a_gpu(self):
+        self.fails(1, "bench", "-m", MODEL, "-pp", "16", "--kernels", "--device", "cpu", says=["--kernels", "GPU", "cpu"])
+
     def test_eval_prints_json(self):
         text = self.write("text.txt", "the rain in the north and the snow on the roof " * 10)
         flags = ["eval", "-m", MODEL, "-f", text, "-w", "64", "--json"]
@@ -136,7 +139,7 @@ class OtherCommands(CliTest):
         self.assertEqual(report["model"]["mapped_bytes"],
                          sum(p["bytes"] for p in report["model"]["parts"] if p["mapped"]))
         text = self.succeeds("doctor", "-m", MODEL).stdout.decode()
-        self.assertIn("no GPU backend", text)
+        self.assertIn("GPU  ", text)
         self.assertIn("fits", text)
 
     def test_doctor_without_a_model_describes_the_machine(self):

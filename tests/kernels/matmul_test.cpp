@@ -1,5 +1,6 @@
 // matmul_rows of every type and level against the fp64 product of the dequantised weights and the quantised
-// activations; and bit-identity over token counts, token order and row splits.
+// activations; bit-identity over token counts, token order and row splits; and the error that the
+// activations' rounding adds to that of the weights.
 #include "kernels/cpu/matmul.h"
 
 #include <gmock/gmock.h>
@@ -12,6 +13,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "kernels/cpu/matmul_panel.h"
 #include "kernels/random_blocks.h"
 
 namespace dw {
@@ -51,11 +53,16 @@ struct Activations {
     view = {tokens, columns, values.data(), quants.data(), scales.data(), sums.data()};
   }
 
-  // What the product must use: the quantised values where the weights are quantised.
-  double at(bool quantized, int64_t token, int64_t column) const {
+  // What the product must use: the quantised values where the weights are quantised, with their residual (in
+  // whole numbers of scale / 254) where the type has two planes.
+  double at(Type type, int64_t token, int64_t column) const {
     const int64_t i = token * view.columns + column;
-    if (!quantized) return values[size_t(i)];
-    return double(quants[size_t(i)]) * scales[size_t(i / 32)];
+    if (!cpu::uses_quantized_activations(type)) return values[size_t(i)];
+    const float d = scales[size_t(i / 32)], first = d * float(quants[size_t(i)]);
+    if (cpu::planes_of(type) == 1 || d == 0) return double(quants[size_t(i)]) * d;
+    const float rest = values[size_t(i)] - first;
+    const float second = std::nearbyint(std::clamp(rest * (254.0f / d), -127.0f, 127.0f));
+    return double(quants[size_t(i)]) * d + double(second) * (d / 254.0f);
   }
 };
 
@@ -93,7 +100,6 @@ class Matmul : public testing::TestWithParam<std::tuple<Type, CpuLevel>> {
  protected:
   Type type() const { return std::get<0>(GetParam()); }
   CpuLevel level() const { return std::get<1>(GetParam()); }
-  bool quantized() const { return cpu::uses_quantized_activations(type()); }
   // The column counts to try: one to many blocks.
   std::vector<int64_t> column_counts() const {
     switch (quant::type_info(type()).block_size) {
@@ -150,7 +156,7 @@ struct Problem {
   }
 };
 
-void expect_product(const Problem& problem, bool quantized, GuardedOutput& out, float initial) {
+void expect_product(const Problem& problem, GuardedOutput& out, float initial) {
   const auto& call = problem.call;
   const int64_t columns = call.weight.columns;
   const std::vector<float> weights = problem.dequantized();
@@ -160,7 +166,8 @@ void expect_product(const Problem& problem, bool quantized, GuardedOutput& out, 
     for (int64_t n = 0; n < call.weight.rows; ++n) {
       double expected = initial, magnitude = std::fabs(initial);
       for (int64_t k = 0; k < columns; ++k) {
-        const double term = double(weights[size_t(n * columns + k)]) * problem.x.at(quantized, token, k);
+        const double term =
+            double(weights[size_t(n * columns + k)]) * problem.x.at(call.weight.type, token, k);
         expected += term;
         magnitude += std::fabs(term);
       }
@@ -192,7 +199,7 @@ TEST_P(Matmul, EqualsTheProductOfTheDequantizedWeights) {
       problem.call.add = add;
       cpu::matmul_rows(level(), problem.call, 0, rows);
       ASSERT_TRUE(out.guards_intact());
-      expect_product(problem, quantized(), out, add ? initial : 0.0f);
+      expect_product(problem, out, add ? initial : 0.0f);
       if (HasFatalFailure()) return;
     }
 }
@@ -213,7 +220,7 @@ TEST_P(Matmul, EveryRowCountAndTokenOrder) {
     problem.call.out_stride = out.stride();
     cpu::matmul_rows(level(), problem.call, 0, rows);
     ASSERT_TRUE(out.guards_intact());
-    expect_product(problem, quantized(), out, 0.0f);
+    expect_product(problem, out, 0.0f);
     if (HasFatalFailure()) return;
   }
 }
@@ -246,6 +253,47 @@ TEST_P(Matmul, IsTheSameBitForBitHoweverTheWorkIsCut) {
       ASSERT_EQ(std::memcmp(&part.at(t, 0), &whole.at(t, 0), size_t(rows) * sizeof(float)), 0)
           << "token " << t << " in calls of " << count << " tokens";
   }
+}
+
+// Rounding the activations may add a tenth to the error that rounding the weights makes.
+TEST_P(Matmul, ErrorIsThatOfTheWeights) {
+  const quant::TypeInfo& info = quant::type_info(type());
+  if (info.quantize == nullptr || info.block_size == 1) GTEST_SKIP() << "rounds no weights";
+  const uint64_t seed = new_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  const int64_t rows = 256, columns = 2048, tokens = 5;
+  std::vector<float> weights(size_t(rows * columns)), rounded(weights.size());
+  for (auto& weight : weights) weight = 0.02f * random.normal();
+  std::vector<std::byte> blocks(size_t(rows) * quant::row_bytes(type(), uint64_t(columns)));
+  info.quantize(weights.data(), blocks.data(), rows * columns, nullptr);
+  info.dequantize(blocks.data(), rounded.data(), rows * columns);
+  const Activations x(level(), tokens, columns, random);
+  std::vector<float> out(size_t(tokens * rows));
+  cpu::MatmulCall call;
+  call.weight = {type(), blocks.data(), rows, columns, 1};
+  call.x = x.view;
+  call.token_count = tokens;
+  call.out = out.data();
+  call.out_stride = rows;
+  cpu::matmul_rows(level(), call, 0, rows);
+  double error = 0, of_weights = 0, power = 0;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t n = 0; n < rows; ++n) {
+      double exact = 0, reference = 0;
+      for (int64_t k = 0; k < columns; ++k) {
+        const double value = x.values[size_t(t * columns + k)];
+        exact += weights[size_t(n * columns + k)] * value;
+        reference += rounded[size_t(n * columns + k)] * value;
+      }
+      const double result = out[size_t(t * rows + n)];
+      error += (result - exact) * (result - exact);
+      of_weights += (reference - exact) * (reference - exact);
+      power += exact * exact;
+    }
+  std::printf("%s: NMSE %.2e, of the weights alone %.2e, ratio %.3f\n", info.name.data(), error / power,
+              of_weights / power, error / of_weights);
+  EXPECT_LE(error, 1.1 * of_weights);
 }
 
 std::string name_of(const testing::TestParamInfo<std::tuple<Type, CpuLevel>>& parameter) {

@@ -160,17 +160,21 @@ TEST(GoldenSnapshot, RestoredStateContinuesBitForBit) {
 TEST(GoldenQuantised, ErrorIsThatOfTheWeights) {
   const TemporaryFolder folder;
   const std::vector<float> expected = golden_logits("wide.f16kv.logits");
-  for (quant::Type type : {quant::Type::Q2_K, quant::Type::Q3_K, quant::Type::Q4_K, quant::Type::Q5_K}) {
-    const std::string path = folder.path / (std::string(quant::type_info(type).name) + ".gguf");
+  for (const quant::TypeInfo& info : quant::all_types()) {
+    if (info.block_size == 1 || info.quantize == nullptr || info.dequantize == nullptr) continue;
+    const quant::Type type = info.type;
+    // The golden's own weights are Q4_0: these two round none of them (tests/kernels measures them).
+    if (type == quant::Type::Q4_0 || type == quant::Type::Q5_0) continue;
+    const std::string path = folder.path / (std::string(info.name) + ".gguf");
     test::rewrite_golden(golden_path("wide.gguf"), path, type);
     const std::unique_ptr<Device> reference = make_device("reference");
     const double of_weights = nmse(GoldenRun(*reference, path, golden_sequences("wide")).run(), expected);
     for (const std::string& name : devices()) {
       const std::unique_ptr<Device> device = make_device(name);
       const double error = nmse(GoldenRun(*device, path, golden_sequences("wide")).run(), expected);
-      std::printf("%s %-10s NMSE %.2e, of the weights alone %.2e\n", quant::type_info(type).name.data(),
-                  name.c_str(), error, of_weights);
-      EXPECT_LE(error, 1.1 * of_weights) << name;
+      std::printf("%s %-10s NMSE %.2e, of the weights alone %.2e, ratio %.3f\n", info.name.data(),
+                  name.c_str(), error, of_weights, error / of_weights);
+      EXPECT_LE(error, 1.1 * of_weights) << info.name << " " << name;
     }
   }
 }

@@ -45,6 +45,20 @@ TEST(JinjaLimits, EndlessWork) {
   EXPECT_THAT(outcome("{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] "
                       "%}{% endfor %}{{ ns.x }}"),
               HasSubstr("too much work"));
+  // Names that every round leaves undefined count as work, even when the round ends before them.
+  std::string sets;
+  for (int i = 0; i < 2000; ++i) sets += "{% set a" + std::to_string(i) + " = 1 %}";
+  EXPECT_THAT(outcome("{% for i in range(100000) %}{% continue %}" + sets + "{% endfor %}"),
+              HasSubstr("too much work"));
+}
+
+TEST(JinjaLimits, MissingNamesInHostileTemplates) {
+  EXPECT_THAT(outcome("{% filter upper" + repeated("|lower", 380) + "|nosuch %}x{% endfilter %}"),
+              HasSubstr("no filter named 'nosuch'"));
+  EXPECT_THAT(outcome("{{ ('a' * 1000000000) or n|nosuch }}"), HasSubstr("no filter named 'nosuch'"));
+  EXPECT_THAT(outcome("{{ " + repeated("false or ", 380) + "(n is nosuch) }}"),
+              HasSubstr("no test named 'nosuch'"));
+  EXPECT_EQ(outcome(repeated("{{ 1 or (n|nosuch) }}", 10000)), "rendered 10000");
 }
 
 TEST(JinjaLimits, EndlessText) {

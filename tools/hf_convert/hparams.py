@@ -110,38 +110,38 @@ def rope_settings(config):
 def write_layer_kinds(writer, config, h, block_count):
     for interval in (config.get("full_attention_interval") or 4, *range(1, h.layers + 2)):
         if h.recurrent == [(i + 1) % interval != 0 for i in range(h.layers)]:
-            writer.add_full_attention_interval(interval)
+            writer.add_uint32(".full_attention_interval", interval)
             return
     flags = h.recurrent + [False] * (block_count - h.layers)
-    writer.add_array(f"{ARCHITECTURE}.attention.recurrent_layers", flags)
+    writer.add_array(".attention.recurrent_layers", flags)
 
 
 def write_hyper_parameters(writer, config, h, mtp_layers):
     base, fraction = rope_settings(config)
     block_count = h.layers + mtp_layers
-    writer.add_block_count(block_count)
-    writer.add_context_length(integer(config, "max_position_embeddings", 32768))
-    writer.add_embedding_length(h.hidden)
+    writer.add_uint32(".block_count", block_count)
+    writer.add_uint32(".context_length", integer(config, "max_position_embeddings", 32768))
+    writer.add_uint32(".embedding_length", h.hidden)
     if isinstance(config.get("intermediate_size"), int):
-        writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(h.heads)
-    writer.add_head_count_kv(h.kv_heads)
-    writer.add_key_length(h.head_dim)
-    writer.add_value_length(h.head_dim)
-    writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
-    writer.add_rope_freq_base(base)
-    writer.add_rope_dimension_count(int(h.head_dim * fraction))
-    writer.add_expert_count(h.experts)
-    writer.add_expert_used_count(config["num_experts_per_tok"])
-    writer.add_expert_feed_forward_length(h.expert_width)
-    writer.add_expert_shared_feed_forward_length(h.shared_width)
+        writer.add_uint32(".feed_forward_length", config["intermediate_size"])
+    writer.add_uint32(".attention.head_count", h.heads)
+    writer.add_uint32(".attention.head_count_kv", h.kv_heads)
+    writer.add_uint32(".attention.key_length", h.head_dim)
+    writer.add_uint32(".attention.value_length", h.head_dim)
+    writer.add_float32(".attention.layer_norm_rms_epsilon", float(config.get("rms_norm_eps", 1e-6)))
+    writer.add_float32(".rope.freq_base", base)
+    writer.add_uint32(".rope.dimension_count", int(h.head_dim * fraction))
+    writer.add_uint32(".expert_count", h.experts)
+    writer.add_uint32(".expert_used_count", config["num_experts_per_tok"])
+    writer.add_uint32(".expert_feed_forward_length", h.expert_width)
+    writer.add_uint32(".expert_shared_feed_forward_length", h.shared_width)
     if not config.get("norm_topk_prob", True):
-        writer.add_expert_weights_norm(False)
-    writer.add_ssm_conv_kernel(h.conv_taps)
-    writer.add_ssm_state_size(h.k_dim)
-    writer.add_ssm_group_count(h.k_heads)
-    writer.add_ssm_time_step_rank(h.v_heads)
-    writer.add_ssm_inner_size(h.delta_width)
+        writer.add_bool(".expert_weights_norm", False)
+    writer.add_uint32(".ssm.conv_kernel", h.conv_taps)
+    writer.add_uint32(".ssm.state_size", h.k_dim)
+    writer.add_uint32(".ssm.group_count", h.k_heads)
+    writer.add_uint32(".ssm.time_step_rank", h.v_heads)
+    writer.add_uint32(".ssm.inner_size", h.delta_width)
     write_layer_kinds(writer, config, h, block_count)
     if mtp_layers:
-        writer.add_nextn_predict_layers(mtp_layers)
+        writer.add_uint32(".nextn_predict_layers", mtp_layers)

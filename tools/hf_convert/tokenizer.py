@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass, field
 
-import gguf
-
 from . import ConversionError
 from .checkpoint import read_json
+from .gguf_file import TokenType
 
 # The splits of Qwen2, Qwen3 and Qwen3-Next tokenizers; GGUF calls this pre-tokenizer "qwen2".
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+")
-SPECIAL_IDS = ("bos", "eos", "unk", "pad")
+SPECIAL_IDS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # name in a checkpoint -> in GGUF
 
 
 @dataclass
@@ -72,15 +71,15 @@ def optional_json(path):
 def add_tokens(tokenizer, vocabulary, added, vocabulary_size):
     by_id = {}
     for token, number in vocabulary.items():
-        by_id[number] = (token, gguf.TokenType.NORMAL)
+        by_id[number] = (token, TokenType.NORMAL)
     for item in added:
         special = item.get("special") or looks_special(item["content"])
-        by_id[item["id"]] = (item["content"], gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
+        by_id[item["id"]] = (item["content"], TokenType.CONTROL if special else TokenType.USER_DEFINED)
     if by_id and max(by_id) >= vocabulary_size:
         raise ConversionError(
             f"the tokenizer has a token of id {max(by_id)}, but vocab_size in config.json is {vocabulary_size}")
     for number in range(vocabulary_size):
-        token, kind = by_id.get(number, (f"[PAD{number}]", gguf.TokenType.UNUSED))
+        token, kind = by_id.get(number, (f"[PAD{number}]", TokenType.UNUSED))
         tokenizer.tokens.append(token)
         tokenizer.types.append(kind)
 
@@ -133,15 +132,29 @@ def read_tokenizer(folder, config):
 
 
 def write_tokenizer(writer, tokenizer):
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokenizer.tokens)
-    writer.add_token_types(tokenizer.types)
+    writer.add_string("tokenizer.ggml.model", "gpt2")
+    writer.add_string("tokenizer.ggml.pre", "qwen2")
+    writer.add_array("tokenizer.ggml.tokens", tokenizer.tokens)
+    writer.add_array("tokenizer.ggml.token_type", tokenizer.types)
     if tokenizer.merges:
-        writer.add_token_merges(tokenizer.merges)
+        writer.add_array("tokenizer.ggml.merges", tokenizer.merges)
     for kind, number in tokenizer.special_ids.items():
-        getattr(writer, f"add_{kind}_token_id")(number)
-    writer.add_add_bos_token(tokenizer.add_bos)
-    writer.add_add_eos_token(tokenizer.add_eos)
-    if tokenizer.chat_template:
-        writer.add_chat_template(tokenizer.chat_template)
+        writer.add_uint32(f"tokenizer.ggml.{SPECIAL_IDS[kind]}_token_id", number)
+    writer.add_bool("tokenizer.ggml.add_bos_token", tokenizer.add_bos)
+    writer.add_bool("tokenizer.ggml.add_eos_token", tokenizer.add_eos)
+    write_chat_templates(writer, tokenizer.chat_template)
+
+
+def write_chat_templates(writer, templates):
+    """One template, or a list of named ones of which "default" is the one that counts."""
+    named = templates if isinstance(templates, list) else [{"name": "default", "template": templates}]
+    others = []
+    for item in named:
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in item.get("name", ""))
+        if not name or not item.get("template"):
+            continue
+        if name != "default":
+            others.append(name)
+        writer.add_string("tokenizer.chat_template" + (f".{name}" if name != "default" else ""), item["template"])
+    if others:
+        writer.add_array("tokenizer.chat_templates", others)

@@ -1,13 +1,15 @@
 """Compares the template interpreter with jinja2 over a folder of templates and a set of conversations.
 
-    compare_templates.py path/to/jinja_lines folder...
+    compare_templates.py path/to/jinja_lines [--random COUNT] folder...
 
-Every *.jinja file is rendered with every conversation and option set by both. A difference is printed; the
-exit status is 1 if there is any.
+Every *.jinja file is rendered with every conversation and option set, and with COUNT random conversations, by
+both. A difference is printed; the exit status is 1 if there is any.
 """
 
+import argparse
 import json
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -84,14 +86,75 @@ OPTIONS = [
 ]
 
 
-def cases(folders):
-    for folder in folders:
-        for path in sorted(pathlib.Path(folder).rglob("*.jinja")):
-            source = path.read_text(encoding="utf-8")
-            for name, messages in CONVERSATIONS.items():
-                for number, options in enumerate(OPTIONS):
-                    context = {"messages": messages, "tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>", **options}
-                    yield f"{path.name} / {name} / {number}", source, context
+TEXTS = ["", " ", "\n", "Hi", " two\n\nlines \n", "caf\u00e9 \U0001f600 \u4e16\u754c", "<think>\na\n</think>\n\nb", "</think>c", "<think>", "a</think>b</think>c", "<tool_response>\nx\n</tool_response>", "{{ x }} {% y %}", "\"quoted\" \\n 'single' <b>&amp;", "\u2028\x85\t", "a\r\nb", "-" * 300]
+VALUES = ["", "x", "caf\u00e9", 0, -1, 2.0, 1e-7, 1e22, True, False, None, [], [1, "a", None], {}, {"b": [True], "a": {"z": 1.5}}, "<&>'\""]
+
+
+def random_call(rng):
+    arguments = {rng.choice("abcdef") * rng.randint(1, 2): rng.choice(VALUES) for _ in range(rng.randrange(4))}
+    function = {"name": rng.choice(["f", "get_weather", "g\u00e9"]), "arguments": json.dumps(arguments) if rng.random() < 0.3 else arguments}
+    call = {"type": "function", "id": "call%05d" % rng.randrange(100000), "function": function}
+    return call if rng.random() < 0.85 else function
+
+
+def random_conversation(rng):
+    messages = [{"role": "system", "content": rng.choice(TEXTS)}] if rng.random() < 0.5 else []
+    for _ in range(rng.randint(1, 7)):
+        role = rng.choices(["user", "assistant", "tool", "system"], [4, 5, 3, 0.3])[0]
+        message = {"role": role, "content": rng.choice(TEXTS)}
+        if role == "assistant" and rng.random() < 0.4:
+            message["tool_calls"] = [random_call(rng) for _ in range(rng.randrange(4))]
+            message["content"] = rng.choice([message["content"], None, ""])
+        if role == "assistant" and rng.random() < 0.4:
+            message["reasoning_content"] = rng.choice([*TEXTS, None])
+        if role == "user" and rng.random() < 0.1:
+            message["content"] = [{"type": "text", "text": rng.choice(TEXTS)} for _ in range(rng.randrange(3))]
+        if role == "tool":
+            message.update(name="f", tool_call_id="call00000")
+        messages.append(message)
+    return messages
+
+
+def random_tool(rng):
+    def field():
+        keys = rng.sample(["type", "description", "enum", "default", "items", "minimum", "required", "properties", "nullable"], rng.randrange(6))
+        known = {"type": rng.choice(["string", "object", ["string", "null"]]), "description": rng.choice(TEXTS), "enum": rng.sample(VALUES, 3), "required": ["a"]}
+        return {key: known.get(key, rng.choice(VALUES)) for key in keys}
+
+    parameters = {"type": "object", "properties": {name: field() for name in rng.sample(["a", "b", "items", "\u00e9", "type"], rng.randrange(4))}}
+    if rng.random() < 0.7:
+        parameters["required"] = list(parameters["properties"])
+    function = {"name": rng.choice(["f", "get_weather"]), "description": rng.choice(TEXTS), "parameters": parameters}
+    for key in ("description", "parameters"):
+        if rng.random() < 0.1:
+            del function[key]
+    if rng.random() < 0.1:
+        function["return"] = rng.choice(VALUES)
+    return {"type": "function", "function": function} if rng.random() < 0.9 else function
+
+
+def random_options(rng):
+    options = {"add_generation_prompt": rng.random() < 0.7}
+    if rng.random() < 0.5:
+        options["tools"] = [random_tool(rng) for _ in range(rng.randrange(4))]
+    for name in ("enable_thinking", "preserve_thinking", "add_vision_id"):
+        if rng.random() < 0.3:
+            options[name] = rng.random() < 0.5
+    return options
+
+
+def cases(folders, random_count=0):
+    paths = [path for folder in folders for path in sorted(pathlib.Path(folder).rglob("*.jinja"))]
+    for path in paths:
+        rng = random.Random(path.name)
+        source = path.read_text(encoding="utf-8")
+        common = {"tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>"}
+        for number in range(random_count):
+            context = {**common, "messages": random_conversation(rng), **random_options(rng)}
+            yield f"{path.name} / random / {number}", source, context
+        for name, messages in CONVERSATIONS.items():
+            for number, options in enumerate(OPTIONS):
+                yield f"{path.name} / {name} / {number}", source, {**common, "messages": messages, **options}
 
 
 def run_ours(program, inputs):
@@ -123,8 +186,13 @@ def compare(program, items, comparable=lambda text: True):
 
 
 def main():
-    items = list(cases(sys.argv[2:]))
-    different, errors = compare(sys.argv[1], items)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--random", type=int, default=0, metavar="COUNT")
+    options = parser.parse_args()
+    items = list(cases(options.folders, options.random))
+    different, errors = compare(options.program, items)
     templates = len({name.split(" / ")[0] for name, _, _ in items})
     print(f"{templates} templates, {len(items)} renderings ({errors} are errors in jinja2): {different} different")
     return 1 if different else 0

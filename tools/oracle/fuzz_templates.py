@@ -21,7 +21,7 @@ METHODS = [
     "isdigit()", "isalpha()", "isspace()", "isupper()", "islower()", "istitle()", "removeprefix('He')", "removesuffix('ld')",
     "partition('o')", "rpartition('o')", "zfill(14)", "center(15, '*')", "ljust(13)", "rjust(13, '.')", "join(w)", "join(l)", "format(1, 2)",
     "index('z')", "get('a')", "get('zz', 5)", "keys()|list", "values()|list", "items()|list", "count(1)", "index(2)", "copy()", "append(1)", "foo",
-    "a", "b", "n", "x.y", "expandtabs(4)", "casefold()", "isalnum()", "encode", "length",
+    "a", "b", "n", "x.y", "expandtabs(4)", "casefold()", "isalnum()", "encode", "encode()", "encode('latin-1', 'replace')", "encode().decode()", "encode().hex()", "length",
 ]
 FILTERS = [
     "upper", "lower", "title", "capitalize", "trim", "trim('lH')", "length", "count", "list", "first", "last", "reverse|list", "reverse", "join", "join(', ')",
@@ -104,7 +104,7 @@ def statement(rng, depth, loop=False):
     if kind == 9:
         return tag(rng, f"set {rng.choice(['s', 'n', 'y', 'l'])} = {expr()}")
     if kind == 10:
-        return tag(rng, "set " + rng.choice(["y", "y | upper", "s|trim"])) + inner() + tag(rng, "endset") + "{{ y }}"
+        return tag(rng, "set " + rng.choice(["y", "y | upper", "s|trim", "y | replace('l', s)", "y|nosuch"])) + inner() + tag(rng, "endset") + "{{ y }}"
     if kind == 11:
         name = rng.choice(["f1", "f2"])
         call = rng.choice(["()", "(1)", "(1, 2)", "(b=3)", "(n, z=4)", "(1, 2, 3)"])
@@ -112,7 +112,7 @@ def statement(rng, depth, loop=False):
     if kind == 12:
         return tag(rng, f"with y = {expr()}, n = {expr()}") + inner() + "{{ y }}" + tag(rng, "endwith")
     if kind == 13:
-        return tag(rng, "filter " + rng.choice(["upper", "trim", "replace('a', 'b')|length"])) + inner() + tag(rng, "endfilter")
+        return tag(rng, "filter " + rng.choice(["upper", "trim", "replace('a', 'b')|length", "replace('l', y)", "nosuch", "upper|nosuch"])) + inner() + tag(rng, "endfilter")
     return "{% set ns = namespace(c=0) %}{% for x in l %}{% set ns.c = ns.c + x %}" + inner(True) + "{% endfor %}{{ ns.c }}"
 
 

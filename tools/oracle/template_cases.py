@@ -197,6 +197,59 @@ CASES += [
     "\t{% set a = 1 %}\t{{ a }}\n \t{% set a = 2 %}\n{{ a }}",
 ]
 
+# A name that is set late in a scope is local to it from the start; see jinja2/idtracking.py.
+CASES += [
+    "{% for i in items %}{{ name }}{% endfor %}{% set name = 1 %}",
+    "{{ name }}{% set name = 1 %}{{ name }}",
+    "{% if n %}{{ name }}{% endif %}{% for i in items %}{{ name }}{% endfor %}{% set name = 1 %}",
+    "{% for i in items %}{{ name }}{% endfor %}{% if n %}{% set name = 1 %}{% endif %}{{ name }}",
+    "{% macro m() %}{{ name }}{% endmacro %}{{ m() }}{% set name = 1 %}{{ m() }}",
+    "{% macro m(a=name) %}{{ a }}{% set name = 3 %}{{ name }}{% endmacro %}{{ m() }}",
+    "{% macro m(a=name) %}{{ a }}{% endmacro %}{{ m() }}{% set name = 1 %}{{ m() }}",
+    "{% with a = name %}{{ a }}{% endwith %}{% with b = 1 %}{{ n }}{% endwith %}{% set n = 1 %}",
+    "{% filter upper %}{{ name }}{% endfilter %}{% set name = 1 %}",
+    "{% set name %}{{ name }}{% endset %}{{ name }}",
+    "{% set x, name = 1, name %}{{ name }}",
+    "{% generation %}{{ name }}{% endgeneration %}{% set name = 1 %}",
+    "{% for i in items %}{% for j in items %}{{ name }}{% endfor %}{% set name = i %}{{ name }}{% endfor %}",
+    "{% for i in [] %}{% else %}{{ name }}{% endfor %}{% set name = 1 %}",
+    "{% for i in items if name %}{{ i }}{% endfor %}{% set name = 1 %}",
+    "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ name }}{% endcall %}{% set name = 1 %}",
+    "{% filter replace('a', y) %}{% set y = 'b' %}banana{% endfilter %}",
+    "{% set y | replace('a', name) %}banana{% endset %}{{ y }}",
+    "{{ name }}{% set y | replace('a', name) %}banana{% endset %}{{ y }}",
+]
+# Where a filter or test may be missing.
+CASES += [
+    "{% if false %}{{ 1|nosuch }}{{ 1 is nosuch }}{% endif %}x",
+    "{% if true %}{{ 1|nosuch }}{% endif %}x",
+    "{% if false %}{% elif 1|nosuch %}{% else %}x{% endif %}",
+    "{{ (n|nosuch) if false else 'b' }}",
+    "{{ true or (n|nosuch) }}{{ false and (n is nosuch) }}{{ 1 < 0 < (n|nosuch) }}",
+    "{{ ('ab'|upper == 'AB' or n|nosuch) }}",
+    "{{ (['a']|map('upper')|list or n|nosuch) }}",
+    "{{ name or (n|nosuch) }}",
+    "{% for x in [] %}{{ x|nosuch }}{% endfor %}y",
+    "{% if false %}{% for x in items %}{{ x|nosuch }}{% endfor %}{% endif %}z",
+    "{% if false %}{% for x in items|nosuch %}{{ x }}{% endfor %}{% endif %}z",
+    "{% for x in [] if x is nosuch %}{% endfor %}z",
+    "{% macro m() %}{{ 1|nosuch }}{% endmacro %}m",
+    "{% if false %}{% with a = 1|nosuch %}{% endwith %}{% endif %}w",
+    "{% if false %}{% set y | nosuch %}a{% endset %}{% endif %}w",
+    "{% if false %}{% filter nosuch %}a{% endfilter %}{% endif %}w",
+    "{% if false %}{% set y = 1|nosuch %}{% call name(1|nosuch) %}{% endcall %}{% endif %}c",
+    "{% if false %}{% generation %}{{ 1|nosuch }}{% endgeneration %}{% endif %}c",
+]
+CASES += [
+    "{{ uni.encode() }}|{{ uni.encode('utf-8').decode() }}|{{ uni.encode()|length }}|{{ name.encode('ascii').hex() }}",
+    "{{ 'it\\'s\\n\\t\\\\'.encode() }}{{ 'a\"\\'b'.encode() }}{{ '\\u00e9'.encode('latin-1') }}{{ uni.encode('ascii', 'ignore') }}{{ uni.encode('ascii', errors='replace') }}",
+    "{{ uni.encode('ascii') }}",
+    "{{ 'a'.encode() == 'a'.encode() }}{{ 'a'.encode() == 'a' }}{{ 'ab'.encode()|list }}{{ ''.encode()|length == 0 and not ''.encode() }}",
+    "{{ '\\u00e9'.encode('latin-1').decode() }}",
+    "{{ 'Stra\\u00dfe \\u0130\\ufb01 \\u03a3\\u03c2'.casefold() }}",
+    "{{ range(4)[1:][::2] }}{{ range(10)[::-3] }}{{ range(3, 9, 2)[-2:] }}",
+]
+
 JSON_TOOLS = r"""{%- if tools %}
     {{- '<|im_start|>system\n' }}
     {%- if messages[0].role == 'system' %}
@@ -335,4 +388,65 @@ XML_TOOLS = r"""{% macro extra_keys(dict_value, known) %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n<think>\n' }}{%- endif %}"""
 
-CHAT_TEMPLATES = {"tools as JSON, thinking": JSON_TOOLS, "tools as XML": XML_TOOLS}
+XML_LISTS = r"""{# Lists in tags, reasoning cut with a loop. #}
+{% macro list_in_tag(values, tag='required') %}
+    {%- if values is defined and values is iterable and values | length > 0 %}
+        {%- if tag %}{{- '\n<' ~ tag ~ '>' -}}{% endif %}
+            {{- '(' }}
+                {%- for value in values -%}
+                    {%- if loop.index > 1 %}{{- "; "}}{% endif -%}
+                    {%- if value is string -%}
+                        {{ "'" ~ value ~ "'" }}
+                    {%- else -%}
+                        {{ value }}
+                    {%- endif -%}
+                {%- endfor -%}
+            {{- ')' }}
+        {%- if tag %}{{- '</' ~ tag ~ '>' -}}{% endif %}
+    {%- endif %}
+{% endmacro %}
+
+{%- for tool in tools or [] %}
+    {%- set tool = tool.function if tool.function is defined else tool %}
+    {{- '\n<function name="' ~ tool.name ~ '">' ~ (tool.description | trim) }}
+    {%- for name, fields in tool.parameters.properties|items %}
+        {{- '\n' ~ name ~ ':' }}
+        {{- list_in_tag(fields.enum, 'enum') }}
+        {%- for key, value in fields|items if key not in ['enum', 'required'] %}
+            {%- set key_text = key|string %}
+            {{- ' ' ~ key_text ~ '=' ~ ((value | tojson | safe) if value is mapping else (value | string)) }}
+        {%- endfor %}
+    {%- endfor %}
+    {{- list_in_tag(tool.parameters.required) }}
+    {%- if tool.return is defined %}{{- tool.return | tojson }}{%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content if message.content is string else '' %}
+    {%- set reasoning = message.reasoning_content if message.reasoning_content is string else '' %}
+    {%- if not reasoning and '</think>' in content %}
+        {%- set parts = content.split('</think>') %}
+        {%- for part in parts %}
+            {%- if loop.index0 == 0 -%}
+                {%- set reasoning = (part.rstrip('\n').split('<think>')|last).lstrip('\n') %}
+                {{- '{' ~ reasoning ~ '}' }}
+            {%- else -%}
+                {%- set content = part.lstrip('\n') %}
+                {{- '[' ~ content ~ ']' -}}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+    {{- '<|im_start|>' ~ message.role ~ '\n' ~ reasoning ~ content }}
+    {%- for tool_call in message.tool_calls or [] %}
+        {%- set tool_call = tool_call.function or tool_call %}
+        {%- if tool_call.arguments is mapping %}
+            {%- for name, value in tool_call.arguments|items %}
+                {%- set value = value | tojson | safe if value is mapping or (value is sequence and value is not string) else value | string %}
+                {{- '<parameter=' + name + '>' + value }}
+            {%- endfor %}
+        {%- endif %}
+    {%- endfor %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+"""
+
+CHAT_TEMPLATES = {"tools as JSON, thinking": JSON_TOOLS, "tools as XML": XML_TOOLS, "lists in tags": XML_LISTS}

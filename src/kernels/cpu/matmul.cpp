@@ -10,7 +10,8 @@
 namespace dw::cpu {
 namespace {
 
-// Packed activations of the tokens at hand, [unit][token]: small enough to stay in the second-level cache.
+// Packed activations of the tokens at hand, [unit][plane][token]: small enough to stay in the second-level
+// cache.
 constexpr int64_t kPackedUnits = 640;  // 260 KiB
 constexpr int64_t kMaxTokenBlock = 128;
 // How far ahead weights are asked for. Measured on Zen 4, Q4_K, one thread, GB/s of one token: 1 tile 17, 2
@@ -24,6 +25,15 @@ TypeKernels kernels_of(CpuLevel level, quant::Type type) {
 #endif
   static_cast<void>(level);
   return portable_kernels(type);
+}
+
+ResidualFn residual_of(CpuLevel level) {
+#if defined(__x86_64__)
+  if (level == CpuLevel::kAvx512) return avx512_residual();
+  if (level == CpuLevel::kAvx2) return avx2_residual();
+#endif
+  static_cast<void>(level);
+  return portable_residual();
 }
 
 void float_rows(CpuLevel level, const MatmulCall& call, int64_t row_begin, int64_t row_end) {
@@ -56,8 +66,22 @@ void pack_unit(const Format& format, const int8_t* quants, const float* scales, 
   }
 }
 
-// Tokens [begin, begin + count) of the call, packed as [unit][count].
-void pack_tokens(const MatmulCall& call, const Format& format, int64_t begin, int64_t count, TokenUnit* out) {
+void pack_residual(const Format& format, ResidualFn residual, const float* values, const int8_t* quants,
+                   const float* scales, int blocks, TokenUnit& out) {
+  alignas(64) float sums[2 * kUnitBlocks];
+  residual(values, quants, scales, blocks, out.quants, out.scales, sums);
+  const int groups = 32 * blocks / format.group;
+  for (int g = 0; g < groups; ++g) {
+    const float sum = format.group == 16 ? sums[g] : sums[2 * g] + sums[2 * g + 1];
+    out.bias[g] = -format.offset * int32_t(sum);
+  }
+}
+
+// Tokens [begin, begin + count) of the call, packed as [unit][plane][count].
+void pack_tokens(CpuLevel level, const MatmulCall& call, const Format& format, int64_t begin, int64_t count,
+                 TokenUnit* out) {
+  const int planes = planes_of(call.weight.type);
+  const ResidualFn residual = residual_of(level);
   const int64_t columns = call.weight.columns;
   const int64_t units = (columns + kUnitColumns - 1) / kUnitColumns;
   for (int64_t i = 0; i < count; ++i) {
@@ -65,18 +89,27 @@ void pack_tokens(const MatmulCall& call, const Format& format, int64_t begin, in
     const int8_t* quants = call.x.quants + row * columns;
     const float* scales = call.x.scales + row * (columns / 32);
     const int16_t* sums = call.x.sums + row * (columns / 16);
-    for (int64_t unit = 0; unit < units; ++unit)
-      pack_unit(format, quants + unit * kUnitColumns, scales + unit * kUnitBlocks,
-                sums + unit * 2 * kUnitBlocks, blocks_of_unit(columns, unit), out[unit * count + i]);
+    for (int64_t unit = 0; unit < units; ++unit) {
+      const int8_t* unit_quants = quants + unit * kUnitColumns;
+      const float* unit_scales = scales + unit * kUnitBlocks;
+      const int blocks = blocks_of_unit(columns, unit);
+      TokenUnit* to = out + unit * planes * count + i;
+      pack_unit(format, unit_quants, unit_scales, sums + unit * 2 * kUnitBlocks, blocks, *to);
+      if (planes == 2)
+        pack_residual(format, residual, call.x.values + row * columns + unit * kUnitColumns, unit_quants,
+                      unit_scales, blocks, to[count]);
+    }
   }
 }
 
-// sums is [token][16].
+// sums is [token][16]; of types with two planes [plane][token][16], added up here.
 void store_tile(const MatmulCall& call, int64_t token_begin, int64_t token_count, int64_t row, int64_t rows,
-                const float* sums) {
+                bool two_planes, float* sums) {
   for (int64_t i = 0; i < token_count; ++i) {
     float* out = call.out + (token_begin + i) * call.out_stride + row;
-    const float* from = sums + i * kRowTile;
+    float* from = sums + i * kRowTile;
+    if (two_planes)
+      for (int64_t r = 0; r < kRowTile; ++r) from[r] += from[token_count * kRowTile + r];
     if (call.add) {
       for (int64_t r = 0; r < rows; ++r) out[r] += from[r];
     } else {
@@ -94,8 +127,10 @@ struct TileRows {
 
 class QuantizedRows {
  public:
-  QuantizedRows(const TypeKernels& kernels, const MatmulCall& call)
-      : kernels_(kernels),
+  QuantizedRows(CpuLevel level, const TypeKernels& kernels, const MatmulCall& call)
+      : level_(level),
+        kernels_(kernels),
+        planes_(planes_of(call.weight.type)),
         call_(call),
         format_(format_of(call.weight.type)),
         row_bytes_(int64_t(quant::row_bytes(call.weight.type, uint64_t(call.weight.columns)))),
@@ -104,10 +139,12 @@ class QuantizedRows {
     unit_bytes_ = int64_t(kUnitColumns / info.block_size * info.block_bytes);
   }
 
-  int64_t units() const { return units_; }
+  int64_t token_units() const { return units_ * planes_; }
+  int planes() const { return planes_; }
 
   void run(int64_t token_begin, int64_t token_count, int64_t row_begin, int64_t row_end, TokenUnit* packed) {
-    pack_tokens(call_, format_, token_begin, token_count, packed);
+    pack_tokens(level_, call_, format_, token_begin, token_count, packed);
+    const int64_t products = token_count * planes_;
     alignas(64) float sums[kMaxTokenBlock * kRowTile];
     row_end_ = row_end;
     fetch(row_begin, 0, units_);
@@ -117,12 +154,12 @@ class QuantizedRows {
         const std::byte* data = call_.weight.data + row * row_bytes_;
         const std::byte* next = tile_at(row + kTilesAhead * kRowTile);
         kernels_.gemv(data, row_bytes_, call_.weight.columns, packed, next, sums);
+        store_tile(call_, token_begin, token_count, row, rows, false, sums);  // planes added up
       } else {
-        std::memset(sums, 0, size_t(token_count * kRowTile) * sizeof(float));
-        for (int64_t unit = 0; unit < units_; ++unit)
-          multiply_unit(row, rows, unit, token_count, packed, sums);
+        std::memset(sums, 0, size_t(products * kRowTile) * sizeof(float));
+        for (int64_t unit = 0; unit < units_; ++unit) multiply_unit(row, rows, unit, products, packed, sums);
+        store_tile(call_, token_begin, token_count, row, rows, planes_ == 2, sums);
       }
-      store_tile(call_, token_begin, token_count, row, rows, sums);
     }
   }
 
@@ -143,6 +180,7 @@ class QuantizedRows {
     for (int64_t at = unit * unit_bytes_ * kRowTile; at < end; at += 64) __builtin_prefetch(tile + at, 0, 2);
   }
 
+  // token_count: planes included.
   void multiply_unit(int64_t row, int64_t rows, int64_t unit, int64_t token_count, const TokenUnit* packed,
                      float* sums) {
     const int blocks = blocks_of_unit(call_.weight.columns, unit);
@@ -164,7 +202,9 @@ class QuantizedRows {
     }
   }
 
+  CpuLevel level_;
   TypeKernels kernels_;
+  int planes_;
   const MatmulCall& call_;
   Format format_;
   int64_t row_bytes_;
@@ -200,11 +240,14 @@ void matmul_rows(CpuLevel level, const MatmulCall& call, int64_t row_begin, int6
            "matmul_rows: quantised weights need quantised activations");
   const TypeKernels kernels = kernels_of(level, call.weight.type);
   DW_CHECK(kernels.unpack != nullptr, "matmul_rows: the type cannot be multiplied");
-  QuantizedRows rows(kernels, call);
-  const int64_t token_block = std::clamp<int64_t>(kPackedUnits / rows.units(), 1, kMaxTokenBlock);
+  DW_CHECK(planes_of(call.weight.type) == 1 || call.x.values != nullptr,
+           "matmul_rows: these weights need the activations' fp32 values too");
+  QuantizedRows rows(level, kernels, call);
+  const int64_t token_block =
+      std::clamp<int64_t>(kPackedUnits / rows.token_units(), 1, kMaxTokenBlock / rows.planes());
   alignas(64) TokenUnit small[kPackedUnits];
-  std::vector<TokenUnit> large;  // one token of more than kPackedUnits * 256 columns
-  if (rows.units() > kPackedUnits) large.resize(size_t(rows.units()));
+  std::vector<TokenUnit> large;  // one token of more than kPackedUnits units
+  if (rows.token_units() > kPackedUnits) large.resize(size_t(rows.token_units()));
   TokenUnit* packed = large.empty() ? small : large.data();
   for (int64_t begin = 0; begin < call.token_count; begin += token_block)
     rows.run(begin, std::min(token_block, call.token_count - begin), row_begin, row_end, packed);

@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "kernels/cpu/matmul_panel.h"
+#include "kernels/cpu/residual_kernels.h"
+#include "kernels/cpu/simd_avx2.h"
 
 namespace dw::cpu {
 namespace {
@@ -109,6 +111,10 @@ void float_rows_avx2(const MatmulCall& call, int64_t row_begin, int64_t row_end)
   if (call.weight.type == quant::Type::F32) return multiply<quant::Type::F32>(call, row_begin, row_end);
   if (call.weight.type == quant::Type::F16) return multiply<quant::Type::F16>(call, row_begin, row_end);
   multiply<quant::Type::BF16>(call, row_begin, row_end);
+}
+
+ResidualFn avx2_residual() {
+  return residual_unit<VecAvx2>;
 }
 
 void quantize_avx2(const float* values, int64_t columns, int8_t* quants, float* scales, int16_t* sums) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "kernels/cpu/matmul_panel.h"
+#include "kernels/cpu/residual_kernels.h"
+#include "kernels/cpu/simd_avx512.h"
 
 namespace dw::cpu {
 namespace {
@@ -112,6 +114,10 @@ void float_rows_avx512(const MatmulCall& call, int64_t row_begin, int64_t row_en
   if (call.weight.type == quant::Type::F32) return multiply<quant::Type::F32>(call, row_begin, row_end);
   if (call.weight.type == quant::Type::F16) return multiply<quant::Type::F16>(call, row_begin, row_end);
   multiply<quant::Type::BF16>(call, row_begin, row_end);
+}
+
+ResidualFn avx512_residual() {
+  return residual_unit<VecAvx512>;
 }
 
 void quantize_avx512(const float* values, int64_t columns, int8_t* quants, float* scales, int16_t* sums) {

@@ -52,23 +52,28 @@ struct SuperSink {
   static constexpr bool kScaled = kFormat.scaled || kType == quant::Type::Q2_K;
   static constexpr int kGroup = kType == quant::Type::Q2_K ? 16 : kFormat.group;
   static constexpr int kGroups = kUnitColumns / kGroup;
+  static constexpr int kPlanes = planes_of(kType);
 
-  const TokenUnit& token;
-  __m512& sum;
+  const TokenUnit* token;  // [kPlanes]
+  __m512* sums;            // [kPlanes]
   Prefetcher<U::kBlockBytes, kUnitColumns / 4> prefetcher;
-  __m512i dots[kGroups];
+  __m512i dots[kPlanes][kGroups];
   int shifts[kGroups] = {};
   __m512 m = _mm512_setzero_ps();
 
-  DW_INLINE SuperSink(const TokenUnit& token_in, const Ahead& ahead, __m512& sum_in)
-      : token(token_in), sum(sum_in), prefetcher{ahead} {
-    unrolled<kGroups>([&](auto g) DW_INLINE_LAMBDA {
-      dots[g] = kFormat.offset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(token.bias[g]);
+  DW_INLINE SuperSink(const TokenUnit* token_in, const Ahead& ahead, __m512* sums_in)
+      : token(token_in), sums(sums_in), prefetcher{ahead} {
+    static_assert(kPlanes == 1 || kFormat.min_group == 0);
+    unrolled<kPlanes * kGroups>([&](auto i) DW_INLINE_LAMBDA {
+      constexpr int p = i / kGroups, g = i % kGroups;
+      dots[p][g] = kFormat.offset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(token[p].bias[g]);
     });
   }
   DW_INLINE void quants(int column4, __m512i v) {
-    __m512i& dot = dots[column4 * 4 / kGroup];
-    dot = _mm512_dpbusd_epi32(dot, v, broadcast_dword(token.quants + 4 * column4));
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      __m512i& dot = dots[p][column4 * 4 / kGroup];
+      dot = _mm512_dpbusd_epi32(dot, v, broadcast_dword(token[p].quants + 4 * column4));
+    });
     prefetcher.step();
   }
   // Quants are left where they stand and the sums shifted: for that the types have no offset, and shift all
@@ -80,71 +85,86 @@ struct SuperSink {
     shifts[column4 * 4 / kGroup] = kBits;
   }
   DW_INLINE void scale(int group, __m512i v) {
-    const __m512i dot =
-        shifts[group] == 0 ? dots[group] : _mm512_srai_epi32(dots[group], unsigned(shifts[group]));
-    dots[group] = _mm512_mullo_epi32(dot, v);
-  }
-  DW_INLINE void min(int group, __m512 v) { m = _mm512_fmadd_ps(v, _mm512_set1_ps(token.sums[group]), m); }
-  DW_INLINE void d(int, __m512 v) {
-    __m512 s = _mm512_setzero_ps();
-    unrolled<kUnitBlocks>([&](auto b) DW_INLINE_LAMBDA {
-      constexpr int kParts = 32 / kGroup;
-      __m512i integers = dots[kParts * b];
-      if constexpr (kParts == 2) integers = _mm512_add_epi32(integers, dots[2 * b + 1]);
-      s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), _mm512_set1_ps(token.scales[b]), s);
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      __m512i& dot = dots[p][group];
+      if (shifts[group] != 0) dot = _mm512_srai_epi32(dot, unsigned(shifts[group]));
+      dot = _mm512_mullo_epi32(dot, v);
     });
-    sum = _mm512_fmadd_ps(v, s, sum);
   }
-  DW_INLINE void dmin(__m512 v) { sum = _mm512_fnmadd_ps(v, m, sum); }
+  DW_INLINE void min(int group, __m512 v) { m = _mm512_fmadd_ps(v, _mm512_set1_ps(token->sums[group]), m); }
+  DW_INLINE void d(int, __m512 v) {
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      __m512 s = _mm512_setzero_ps();
+      unrolled<kUnitBlocks>([&](auto b) DW_INLINE_LAMBDA {
+        constexpr int kParts = 32 / kGroup;
+        __m512i integers = dots[p][kParts * b];
+        if constexpr (kParts == 2) integers = _mm512_add_epi32(integers, dots[p][2 * b + 1]);
+        s = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), _mm512_set1_ps(token[p].scales[b]), s);
+      });
+      sums[p] = _mm512_fmadd_ps(v, s, sums[p]);
+    });
+  }
+  DW_INLINE void dmin(__m512 v) { *sums = _mm512_fnmadd_ps(v, m, *sums); }
 };
 
 // One block of a kBlock type.
 template <class U>
 struct BlockSink {
   static constexpr quant::Type kType = U::kType;
-  const TokenUnit& token;
-  __m512& sum;
+  static constexpr int kPlanes = planes_of(kType);
+  const TokenUnit* token;  // [kPlanes]
+  __m512* sums;            // [kPlanes]
   Prefetcher<U::kBlockBytes, 8> prefetcher;
-  __m512i dot;
+  __m512i dots[kPlanes];
   __m512i shifted_dot = _mm512_setzero_si512();
   int shift = 0;
   __m512 scaled_min = _mm512_setzero_ps();
 
-  DW_INLINE BlockSink(const TokenUnit& token_in, int b, const Ahead& ahead, __m512& sum_in)
-      : token(token_in), sum(sum_in), prefetcher{ahead} {
-    dot = format_of(kType).offset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(token.bias[b]);
+  DW_INLINE BlockSink(const TokenUnit* token_in, int b, const Ahead& ahead, __m512* sums_in)
+      : token(token_in), sums(sums_in), prefetcher{ahead} {
+    static_assert(kPlanes == 1 || format_of(kType).min_group == 0);
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      dots[p] = format_of(kType).offset == 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(token[p].bias[b]);
+    });
   }
   DW_INLINE void quants(int column4, __m512i v) {
-    dot = _mm512_dpbusd_epi32(dot, v, broadcast_dword(token.quants + 4 * column4));
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      dots[p] = _mm512_dpbusd_epi32(dots[p], v, broadcast_dword(token[p].quants + 4 * column4));
+    });
     prefetcher.step();
   }
   template <int kBits>
   DW_INLINE void shifted_quants(int column4, __m512i v, __m512i mask) {
+    static_assert(kPlanes == 1);
     const __m512i quants = _mm512_and_si512(v, _mm512_slli_epi16(mask, kBits));
-    shifted_dot = _mm512_dpbusd_epi32(shifted_dot, quants, broadcast_dword(token.quants + 4 * column4));
+    shifted_dot = _mm512_dpbusd_epi32(shifted_dot, quants, broadcast_dword(token->quants + 4 * column4));
     shift = kBits;
     prefetcher.step();
   }
   DW_INLINE void min(int, __m512 v) { scaled_min = v; }
   DW_INLINE void d(int b, __m512 v) {
-    if (shift != 0) dot = _mm512_add_epi32(dot, _mm512_srai_epi32(shifted_dot, unsigned(shift)));
-    const __m512 scale = _mm512_mul_ps(v, _mm512_set1_ps(token.scales[b]));
-    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum);
+    if (shift != 0) dots[0] = _mm512_add_epi32(dots[0], _mm512_srai_epi32(shifted_dot, unsigned(shift)));
+    unrolled<kPlanes>([&](auto p) DW_INLINE_LAMBDA {
+      const __m512 scale = _mm512_mul_ps(v, _mm512_set1_ps(token[p].scales[b]));
+      sums[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[p]), scale, sums[p]);
+    });
     if constexpr (format_of(kType).min_group != 0)
-      sum = _mm512_fmadd_ps(scaled_min, _mm512_set1_ps(token.sums[b]), sum);
+      *sums = _mm512_fmadd_ps(scaled_min, _mm512_set1_ps(token->sums[b]), *sums);
   }
 };
 
 template <class U>
 void gemv(const std::byte* rows, int64_t stride, int64_t columns, const TokenUnit* token,
           const std::byte* next, float* sums) {
-  __m512 sum = _mm512_setzero_ps();
+  constexpr int kPlanes = planes_of(U::kType);
+  __m512 sum[kPlanes];
+  for (auto& plane : sum) plane = _mm512_setzero_ps();
   constexpr int kBytes = U::kBlockBytes;
   Rows<Simd512> from{rows, stride};
   if constexpr (format_of(U::kType).scaling == Scaling::kSuper) {
     for (int64_t unit = 0; unit < columns / kUnitColumns; ++unit) {
       const Ahead ahead{next + unit * kBytes * kRowTile, from.data + kBytes, stride};
-      SuperSink<U> sink(token[unit], ahead, sum);
+      SuperSink<U> sink(token + unit * kPlanes, ahead, sum);
       U::Unpack::block(from, 0, sink);
       from = from.at(kBytes).opaque();
     }
@@ -152,12 +172,13 @@ void gemv(const std::byte* rows, int64_t stride, int64_t columns, const TokenUni
     for (int64_t block = 0; block < columns / 32; ++block) {
       const int b = int(block % kUnitBlocks);
       const Ahead ahead{next + block * kBytes * kRowTile, from.data + kBytes, stride};
-      BlockSink<U> sink(token[block / kUnitBlocks], b, ahead, sum);
+      BlockSink<U> sink(token + block / kUnitBlocks * kPlanes, b, ahead, sum);
       U::Unpack::block(from, b, sink);
       from = from.at(kBytes).opaque();
     }
   }
-  _mm512_store_ps(sums, sum);
+  if constexpr (kPlanes == 2) sum[0] = _mm512_add_ps(sum[0], sum[1]);
+  _mm512_store_ps(sums, sum[0]);
 }
 
 }  // namespace

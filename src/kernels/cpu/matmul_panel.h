@@ -11,6 +11,8 @@
 //   kBlock:  for each block: sum += (d * a) * float(u . q - offset * sum(q)); sum += min * (a * sum(q))
 //   kSuper:  for each block: s += a * float(integer dot with the integer scales); m += min * (a * sum(q))
 //            sum += d * s; sum -= dmin * m
+// Types of two planes (planes_of) make a second sum with the activations' residual plane, as if it were
+// another token, and add it to the first at the end.
 #pragma once
 
 #include <cstddef>
@@ -100,13 +102,21 @@ constexpr Format format_of(quant::Type type) {
   }
 }
 
+// Planes of int8 activations that the type multiplies. The error of one plane (NMSE 2e-5 a product) is as
+// large as that of these types' own rounding; with the residual (residual_kernels.h) it is 6e4 times smaller.
+constexpr int planes_of(quant::Type type) {
+  using enum quant::Type;
+  return type == Q8_0 || type == Q6_K || type == Q8_K ? 2 : 1;
+}
+
 // Unpacks one unit of 16 rows; rows lie `stride` bytes apart, `blocks` blocks of 32 columns each (8 for the
 // types of 256-column blocks).
 using UnpackFn = void (*)(const std::byte* rows, int64_t stride, int blocks, Panel& panel);
 // sums[t * 16 + row] += the unit's part, for t < the kernel's token count; units of the tokens are adjacent.
 using DotFn = void (*)(const Panel& panel, const TokenUnit* tokens, int blocks, float* sums);
 
-// sums[row] = the whole product of a tile with one token (units one after the other). `next`: the tile
+// sums[row] = the whole product of a tile with one token (units one after the other, a unit's planes side by
+// side). `next`: the tile
 // that will be read after this one, or this one. Gives the bits that unpack and dot give.
 using GemvFn = void (*)(const std::byte* rows, int64_t stride, int64_t columns, const TokenUnit* token,
                         const std::byte* next, float* sums);
@@ -132,6 +142,13 @@ GemvFn avx512_gemv(quant::Type type);
 void float_rows_portable(const MatmulCall& call, int64_t row_begin, int64_t row_end);
 void float_rows_avx2(const MatmulCall& call, int64_t row_begin, int64_t row_end);
 void float_rows_avx512(const MatmulCall& call, int64_t row_begin, int64_t row_end);
+
+// The residual plane of one unit of a token (residual_kernels.h). sums[16].
+using ResidualFn = void (*)(const float* values, const int8_t* quants, const float* scales, int blocks,
+                            int8_t* out_quants, float* out_scales, float* sums);
+ResidualFn portable_residual();
+ResidualFn avx2_residual();
+ResidualFn avx512_residual();
 
 void quantize_portable(const float* values, int64_t columns, int8_t* quants, float* scales, int16_t* sums);
 void quantize_avx2(const float* values, int64_t columns, int8_t* quants, float* scales, int16_t* sums);

@@ -3,6 +3,8 @@
 
 #include "base/half.h"
 #include "kernels/cpu/matmul_panel.h"
+#include "kernels/cpu/residual_kernels.h"
+#include "kernels/cpu/simd_portable.h"
 
 namespace dw::cpu {
 namespace {
@@ -96,6 +98,10 @@ void float_rows_portable(const MatmulCall& call, int64_t row_begin, int64_t row_
       out = call.add ? out + lanes[0] : lanes[0];
     }
   }
+}
+
+ResidualFn portable_residual() {
+  return residual_unit<VecPortable>;
 }
 
 void quantize_portable(const float* values, int64_t columns, int8_t* quants, float* scales, int16_t* sums) {

@@ -1,9 +1,14 @@
 // What differs between NVIDIA and AMD in kernel code, under one name each: wave width, lane exchange, packed
 // integer and half dot products, fast functions. One source compiles with nvcc (sm_80 and later; waves of 32)
-// and with clang for gfx906 (waves of 64). Device code only.
+// and with clang for gfx906 (waves of 64). Device code only; with DW_GPU_HOST (tests of the weight traits
+// without a GPU) a shim instead.
 #pragma once
 
 #include <cstdint>
+
+#if defined(DW_GPU_HOST)
+#include "kernels/gpu/host_shim.h"
+#else
 
 #if defined(__HIP__)
 #define DW_GPU_HIP 1
@@ -27,6 +32,13 @@ using f16x2 = __half2;
 #endif
 
 #define DW_DEVICE static __device__ __forceinline__
+
+// A kernel's parameter that lies in constant memory and may be indexed there.
+#if defined(DW_GPU_HIP)
+#define DW_GRID_CONSTANT
+#else
+#define DW_GRID_CONSTANT __grid_constant__
+#endif
 
 DW_DEVICE float half_bits_to_float(uint16_t bits) {
 #if defined(DW_GPU_HIP)
@@ -66,7 +78,8 @@ DW_DEVICE float dot2_half(uint32_t a, uint32_t b, float c) {
 #if defined(__gfx906__)
   return __builtin_amdgcn_fdot2(__builtin_bit_cast(f16x2, a), __builtin_bit_cast(f16x2, b), c, false);
 #else
-  return c;  // host pass of the compiler
+  (void)a, (void)b;  // the host's pass of the compiler
+  return c;
 #endif
 #else
   const float2 x = __half22float2(reinterpret_cast<const __half2&>(a));
@@ -197,4 +210,15 @@ DW_DEVICE void allow_next() {
 #endif
 }
 
+// Asks for `bytes` (a multiple of 16) of weights at a 16-byte aligned address, for the cache that all blocks
+// share; one thread calls it. A hint: nothing waits for it, and other devices do nothing.
+DW_DEVICE void prefetch_weights(const void* address, uint32_t bytes) {
+#if defined(DW_GPU_CUDA) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)),
+               "r"(bytes));
+#endif
+}
+
 }  // namespace dw::gpu
+
+#endif  // DW_GPU_HOST

@@ -10,6 +10,7 @@
 #include "kernels/gpu/compat.h"
 #include "kernels/gpu/weights.h"
 #include "kernels/ops.h"
+#include "kernels/work_record.h"
 
 namespace dw::gpu {
 
@@ -40,24 +41,14 @@ struct BatchTable {
   int32_t context_bound = 0;  // >= position + row_count of every span; rounded up, part of a graph's key
 };
 
-// What a launch does, for benchmarks and the profiler. bytes: read and written, each once.
-struct Work {
-  const char* op = "";
-  double bytes = 0;
-  double operations = 0;
-};
-struct WorkRecord {
-  Work work;
-  int32_t layer;
-  const char* kernel;
-};
-
 struct Limits {
   int32_t multiprocessors = 1;
   uint64_t shared_bytes_block = 48 << 10;  // opt-in maximum
   int32_t architecture = 0;                // 900: sm_90; 906: gfx906
   bool overlap_launches = false;           // programmatic dependent launch
 };
+
+inline constexpr int kCounters = 64;
 
 struct Context {
   Stream stream = nullptr;
@@ -66,6 +57,9 @@ struct Context {
   BatchTable batch;
   std::byte* scratch = nullptr;  // of scratch_bytes, contents undefined between ops
   uint64_t scratch_bytes = 0;
+  // Device, kCounters of them, zero between launches: a kernel whose last block does more counts its blocks
+  // here and resets the count.
+  uint32_t* counters = nullptr;
   int32_t layer = -1;
   std::vector<WorkRecord>* log = nullptr;  // nullptr: not recorded
 };

@@ -5,8 +5,8 @@
 // are on their way while the weights of this one are computed and summed.
 #include "kernels/gpu/attention.h"
 #include "kernels/gpu/launch.h"
+#include "kernels/gpu/sm90/attention_wgmma.h"
 #include "kernels/gpu/sm90/mma.h"
-#include "kernels/gpu/sm90/wgmma.h"
 
 namespace dw::gpu::sm90 {
 namespace {

@@ -1,0 +1,116 @@
+// gemv(): how rows are shared out among blocks, and which kernel runs.
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/gpu/gemv_arguments.h"
+#include "kernels/gpu/launch.h"
+#include "kernels/gpu/weights_visit.h"
+
+namespace dw::gpu {
+namespace {
+
+constexpr int kWaves = kGemvThreads / kWave;
+
+// Rows a block takes, so that all blocks of all outputs run at once and carry about the same bytes.
+int rows_per_block(const ops::Matrix& w, int rows_together, double bytes_per_block) {
+  const int units = is_float_type(w.type) ? int(w.row_stride() / 16) : int(w.columns / 32);
+  int slots = 1;
+  while (slots < kWave && units * slots * 2 <= kWave) slots *= 2;
+  const int granule = kWaves * slots * rows_together;
+  const double rows = bytes_per_block / double(w.row_stride());
+  return std::max(granule, int(rows / granule + 0.999) * granule);
+}
+
+size_t shared_bytes(const ops::Matrix& w, int64_t columns, int tokens) {
+  if (is_float_type(w.type)) return size_t(tokens) * size_t(padded_columns(int(columns))) * 4;
+  return staged_bytes(tokens, columns, is_fine_type(w.type));
+}
+
+template <int kTokens>
+void run(Context& context, GemvArguments& a, std::span<const ops::Linear> outputs, const Work& work) {
+  double bytes = 0;
+  size_t shared = 0;
+  for (const ops::Linear& output : outputs) {
+    bytes += double(output.weight.matrix_bytes());
+    shared = std::max(shared, shared_bytes(output.weight, a.x.columns, kTokens));
+  }
+  const double share = bytes / (context.limits.multiprocessors * gemv_blocks(kTokens));
+  int block = 0;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const ops::Matrix& w = outputs[i].weight;
+    GemvOutput& o = a.outputs[i];
+    o.weight = reinterpret_cast<const uint8_t*>(w.data);
+    o.out = outputs[i].out;
+    o.out_stride = outputs[i].out_stride != 0 ? outputs[i].out_stride : w.rows;
+    o.row_bytes = uint32_t(w.row_stride());
+    o.rows = int32_t(w.rows);
+    o.first_block = block;
+    o.rows_per_block = rows_per_block(w, gemv_rows_together(kTokens), share);
+    o.type = w.type;
+    o.add = outputs[i].add;
+    block += int(ceil_div(o.rows, o.rows_per_block));
+  }
+  a.blocks = block;
+  const auto launch_kernel = kTokens == 1   ? launch_gemv_1
+                             : kTokens == 2 ? launch_gemv_2
+                             : kTokens == 4 ? launch_gemv_4
+                                            : launch_gemv_8;
+  launch_kernel(context, work, a, shared);
+}
+
+// `tokens` rows of x from row `first` on.
+ops::Activations rows_of(const ops::Activations& x, int64_t first, int64_t tokens) {
+  ops::Activations part = x;
+  part.tokens = tokens;
+  part.values += first * x.columns;
+  if (x.quants != nullptr) {
+    part.quants += first * x.columns;
+    part.scales += first * (x.columns / 32);
+    part.sums += first * (x.columns / 16);
+  }
+  return part;
+}
+
+}  // namespace
+
+void gemv(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
+          const ops::Norm* norm) {
+  DW_CHECK(outputs.size() <= size_t(kMaxOutputs) && x.tokens <= kGemvTokens, "too much for one gemv");
+  size_t shared_one = 0;
+  for (const ops::Linear& output : outputs)
+    shared_one = std::max(shared_one, shared_bytes(output.weight, x.columns, 1));
+  // As many tokens at once as shared memory holds.
+  int64_t most = kGemvTokens;
+  while (most > 1 && size_t(most) * shared_one > context.limits.shared_bytes_block - 1024) most /= 2;
+  for (int64_t first = 0; first < x.tokens; first += most) {
+    GemvArguments a = {};
+    a.x = rows_of(x, first, std::min(most, x.tokens - first));
+    if (norm != nullptr) {
+      a.norm = *norm;
+      a.norm.x += first * x.columns;
+      a.norm.out = a.x;
+    }
+    a.count = int32_t(outputs.size());
+    a.tables = context.tables;
+    Work work = {"linear", double(a.x.tokens * x.columns) * (norm != nullptr ? 8 : 1.25), 0};
+    ops::Linear moved[kMaxOutputs];
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const ops::Matrix& w = outputs[i].weight;
+      moved[i] = outputs[i];
+      moved[i].out += first * (outputs[i].out_stride != 0 ? outputs[i].out_stride : w.rows);
+      work.bytes += double(w.matrix_bytes()) + double(a.x.tokens * w.rows) * (outputs[i].add ? 8 : 4);
+      work.operations += 2.0 * double(a.x.tokens) * double(w.rows) * double(w.columns);
+    }
+    const std::span<const ops::Linear> parts(moved, outputs.size());
+    if (a.x.tokens == 1)
+      run<1>(context, a, parts, work);
+    else if (a.x.tokens == 2)
+      run<2>(context, a, parts, work);
+    else if (a.x.tokens <= 4)
+      run<4>(context, a, parts, work);
+    else
+      run<8>(context, a, parts, work);
+  }
+}
+
+}  // namespace dw::gpu

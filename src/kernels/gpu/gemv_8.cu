@@ -1,0 +1,9 @@
+#include "kernels/gpu/gemv_kernel.h"
+
+namespace dw::gpu {
+
+void launch_gemv_8(Context& context, const Work& work, const GemvArguments& a, size_t shared) {
+  launch_gemv_kernel<8>(context, work, a, shared);
+}
+
+}  // namespace dw::gpu

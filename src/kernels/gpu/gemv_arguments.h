@@ -1,0 +1,54 @@
+// What gemv() and its kernels agree on; the kernels are compiled apart from each other, one a token count.
+#pragma once
+
+#include "kernels/gpu/internal.h"
+
+namespace dw::gpu {
+
+inline constexpr int kGemvThreads = 256;
+
+struct GemvOutput {
+  const uint8_t* weight;
+  float* out;
+  int64_t out_stride;
+  uint32_t row_bytes;
+  int32_t rows;
+  int32_t first_block;
+  int32_t rows_per_block;
+  quant::Type type;
+  bool add;
+};
+
+struct GemvArguments {
+  ops::Activations x;
+  ops::Norm norm;  // norm.x != nullptr: x is norm.out, computed here
+  GemvOutput outputs[kMaxOutputs];
+  int32_t count;
+  int32_t blocks;  // of outputs; one more where the norm is fused
+  IqTables tables;
+};
+
+// Rows that go through the kernel for kTokens tokens together, and blocks that a multiprocessor holds.
+inline constexpr __host__ __device__ int gemv_rows_together(int tokens) {
+  return tokens == 1 ? 1 : tokens == 2 ? 2 : 4;
+}
+inline constexpr __host__ __device__ int gemv_blocks(int tokens) {
+  return tokens <= 2 ? 3 : 2;
+}
+
+// Queue the kernel for up to 1, 2, 4 or 8 tokens; shared: bytes of dynamic shared memory.
+void launch_gemv_1(Context& context, const Work& work, const GemvArguments& a, size_t shared);
+void launch_gemv_2(Context& context, const Work& work, const GemvArguments& a, size_t shared);
+void launch_gemv_4(Context& context, const Work& work, const GemvArguments& a, size_t shared);
+void launch_gemv_8(Context& context, const Work& work, const GemvArguments& a, size_t shared);
+
+// Bytes of a token's activations in shared memory: staged for quantised weights, fp32 (columns rounded up to
+// 8, the rest zero) for others.
+inline constexpr __host__ __device__ size_t staged_bytes(int64_t rows, int64_t columns, bool fine) {
+  return size_t(rows) * size_t(columns / 32) * (fine ? 64 + 12 : 32 + 12);
+}
+inline constexpr __host__ __device__ int padded_columns(int columns) {
+  return (columns + 7) / 8 * 8;
+}
+
+}  // namespace dw::gpu
