@@ -216,6 +216,8 @@ DW_DEVICE void prefetch_weights(const void* address, uint32_t bytes) {
 #if defined(DW_GPU_CUDA) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(address)),
                "r"(bytes));
+#else
+  (void)address, (void)bytes;
 #endif
 }
 
