@@ -92,7 +92,7 @@ void measure(const Row& row, const gpu::Limits& limits, const Peaks& peaks, cons
   cudaStream_t stream;
   gpu::check_runtime(cudaStreamCreate(&stream), "cudaStreamCreate");
   x.stream = stream;
-  std::vector<gpu::WorkRecord> log;
+  std::vector<dw::WorkRecord> log;
   x.log = &log;
   cudaGraph_t graph;
   cudaGraphExec_t executable;

@@ -47,7 +47,7 @@ function(dw_cuda_room sources)
     target_compile_options(${library} PRIVATE
       "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Werror;--expt-relaxed-constexpr>")
   endforeach()
-  target_link_libraries(dw_gpu PUBLIC dw_quant CUDA::cudart_static)
+  target_link_libraries(dw_gpu PUBLIC dw_quant dw_backend CUDA::cudart_static)  # and dw_backend needs dw_gpu
 endfunction()
 
 # The same sources as HIP for gfx906. Plain gfx906 code objects load on cards with and without sramecc.
@@ -57,8 +57,8 @@ function(dw_hip_room sources)
   target_include_directories(dw_gpu PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_compile_options(dw_gpu PRIVATE -x hip --offload-arch=gfx906 --rocm-path=/usr
     --rocm-device-lib-path=${DW_HIP_DEVICE_LIBRARIES} -mcode-object-version=4
-    -Wall -Wextra -Werror -Wno-unused-command-line-argument)
-  target_link_libraries(dw_gpu PUBLIC dw_quant amdhip64)
+    -Wall -Wextra -Werror -Wno-unused-parameter -Wno-unused-command-line-argument)
+  target_link_libraries(dw_gpu PUBLIC dw_quant dw_backend amdhip64)
 endfunction()
 
 function(dw_gpu_room)

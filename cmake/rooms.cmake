@@ -30,21 +30,21 @@ if(DW_GPU_BACKEND STREQUAL "cuda")  # compares our declarations of CUPTI with it
 endif()
 
 # Kernels of an instruction set live in files named *_avx2.cpp / *_avx512.cpp.
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(DW_X86)
   file(GLOB avx2_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/*_avx2.cpp)
   set_source_files_properties(${avx2_sources} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   file(GLOB avx512_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/*_avx512.cpp)
   set_source_files_properties(${avx512_sources} PROPERTIES COMPILE_OPTIONS
     "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512vnni;-mprefer-vector-width=512;$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
   # GCC 12 warns of its own _mm512_undefined_ps() (GCC bug 105593).
-endif()
 
-# The unpackers combine bytes in general registers on purpose; GCC's SLP pass would move them into vectors.
-file(GLOB unpacker_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_*avx*.cpp)
-set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-slp-vectorize")
+  # The unpackers combine bytes in general registers on purpose; GCC's SLP pass would move them into vectors.
+  file(GLOB unpacker_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cpu/matmul_*avx*.cpp)
+  set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-tree-slp-vectorize")
 
-# The same files take minutes to compile with sanitizers; a test of their own (weights that end at unreadable
-# memory) stands guard instead.
-if(DW_SANITIZE)
-  set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all")
+  # The same files take minutes to compile with sanitizers; a test of their own (weights that end at unreadable
+  # memory) stands guard instead.
+  if(DW_SANITIZE)
+    set_property(SOURCE ${unpacker_sources} APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all")
+  endif()
 endif()

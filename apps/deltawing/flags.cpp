@@ -54,7 +54,8 @@ void ModelFlags::add_to(CLI::App& app, bool model_required) {
       ->check(CLI::IsMember({"auto", "cpu", "gpu", "reference"}))
       ->capture_default_str();
   app.add_flag("--no-mmap", no_mmap, "read the file into memory instead of mapping it");
-  app.add_flag("--prefetch", prefetch, "ask the system to read the mapped file ahead");
+  app.add_flag("--prefetch", prefetch,
+               "ask the system to read the mapped file ahead, where memory can hold it");
   add_gpu_flags(app);
 }
 

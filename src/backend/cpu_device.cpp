@@ -59,6 +59,10 @@ class CpuDevice final : public Device {
   Expected<ops::Matrix> import(const ops::Matrix& host) override { return host; }
 
   void reserve(const ops::Moe& largest) override { moe_workspace_.prepare(largest, pool_.thread_count()); }
+  void expect_absent_experts() override {
+    fetcher_ = std::make_unique<PageFetcher>();
+    context_.fetcher = fetcher_.get();
+  }
 
   void embed(const ops::Embed& op) override { cpu::embed(context_, op); }
   void norm(const ops::Norm& op) override { cpu::norm(context_, op); }
@@ -75,6 +79,7 @@ class CpuDevice final : public Device {
   };
   ThreadPool pool_;
   cpu::ScratchArena arena_;
+  std::unique_ptr<PageFetcher> fetcher_;  // only where experts may be absent
   cpu::Context context_;
   cpu::MoeWorkspace moe_workspace_;
   std::vector<Task> tasks_;

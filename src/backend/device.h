@@ -96,6 +96,10 @@ class Device {
   virtual void start_work_log() {}
   virtual std::vector<WorkRecord> take_work_log() { return {}; }
 
+  // Says that imported weights lie in a mapped file which memory cannot hold. A device that reads experts
+  // there asks for the chosen ones ahead of their use; other devices have nothing to do.
+  virtual void expect_absent_experts() {}
+
   virtual void embed(const ops::Embed& op) = 0;
   virtual void norm(const ops::Norm& op) = 0;
   // Copies fp32 rows into activations and fills their quantised part.

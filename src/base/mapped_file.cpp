@@ -14,6 +14,23 @@ namespace dw {
 namespace {
 
 constexpr uint64_t kReadStepBytes = 64u << 20;
+// The kernel cuts one request to read ahead at the larger of the device's read-ahead and its largest
+// transfer, and drops the rest in silence. This is the least of either that is usual; so each request goes to
+// the end of the range, and the next one begins this much later. Pages that are there or on their way are
+// skipped.
+constexpr uint64_t kFetchStepBytes = 128u << 10;
+
+struct PageRange {
+  std::byte* begin;
+  size_t size_bytes;
+};
+
+PageRange whole_pages(const void* data, uint64_t size_bytes) {
+  const auto page = uintptr_t(::sysconf(_SC_PAGESIZE));
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = address / page * page;
+  return {reinterpret_cast<std::byte*>(begin), size_t(address + size_bytes - begin)};
+}
 
 struct Descriptor {
   int fd = -1;
@@ -71,10 +88,27 @@ MappedFile::~MappedFile() {
 
 void MappedFile::prefetch(uint64_t offset, uint64_t size_bytes) const {
   if (mode_ != Mode::kMap || offset >= size_) return;
-  const uint64_t page = uint64_t(::sysconf(_SC_PAGESIZE));
-  const uint64_t begin = offset / page * page;
-  const uint64_t end = std::min<uint64_t>(size_, offset + size_bytes);
-  ::madvise(const_cast<std::byte*>(data_) + begin, size_t(end - begin), MADV_WILLNEED);
+  fetch_pages(data_ + offset, std::min<uint64_t>(size_ - offset, size_bytes));
+}
+
+void MappedFile::expect_random_access() const {
+  if (mode_ == Mode::kMap) ::madvise(const_cast<std::byte*>(data_), size_, MADV_RANDOM);
+}
+
+bool MappedFile::load(uint64_t offset, uint64_t size_bytes, bool keep) const {
+  if (mode_ != Mode::kMap || offset >= size_) return false;
+  const uint64_t size = std::min<uint64_t>(size_ - offset, size_bytes);
+  fetch_pages(data_ + offset, size);
+  const PageRange range = whole_pages(data_ + offset, size);
+  if (keep && ::mlock(range.begin, range.size_bytes) == 0) return true;
+  ::madvise(range.begin, range.size_bytes, MADV_POPULATE_READ);
+  return false;
+}
+
+void fetch_pages(const void* data, uint64_t size_bytes) {
+  const PageRange range = whole_pages(data, size_bytes);
+  for (size_t at = 0; at < range.size_bytes; at += kFetchStepBytes)
+    ::madvise(range.begin + at, range.size_bytes - at, MADV_WILLNEED);
 }
 
 void MappedFile::swap(MappedFile& other) noexcept {

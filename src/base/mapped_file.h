@@ -35,6 +35,12 @@ class MappedFile {
   bool is_mapped() const { return mode_ == Mode::kMap; }
   // Asks the kernel to read the range ahead (no effect in kRead mode).
   void prefetch(uint64_t offset, uint64_t size_bytes) const;
+  // Tells the kernel that pages are used in no order, so that a fault reads what was asked for and not its
+  // neighbours (no effect in kRead mode).
+  void expect_random_access() const;
+  // Reads the range into memory and waits for it; with `keep`, asks that it stay there (mlock). Returns
+  // whether it will stay: false without `keep`, or where the limit on locked memory forbids it.
+  bool load(uint64_t offset, uint64_t size_bytes, bool keep) const;
 
  private:
   void swap(MappedFile& other) noexcept;
@@ -42,5 +48,9 @@ class MappedFile {
   size_t size_ = 0;
   Mode mode_ = Mode::kMap;
 };
+
+// Asks the kernel to begin reading the pages of a range of a mapped file; returns before they are there. Has
+// no effect on other memory. Costs a look at each page even when all are present.
+void fetch_pages(const void* data, uint64_t size_bytes);
 
 }  // namespace dw

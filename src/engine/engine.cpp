@@ -165,6 +165,7 @@ Expected<void> Engine::plan_and_load_model() {
   if (auto opened = open_devices(); !opened) return opened.error();
   const MemoryRequest request = memory_request(options_, context_tokens_);
   if (auto placed = place_model(*h, request); !placed) return placed.error();
+  const uint64_t free_bytes = devices_.back()->memory().free_bytes;
 
   if (!options_.use_mmap) {
     gguf::OpenOptions open;
@@ -174,6 +175,11 @@ Expected<void> Engine::plan_and_load_model() {
     auto file = gguf::File::open(options_.model_path, open);
     if (!file) return file.error();
     *file_ = std::move(*file);
+  } else if (plan_.exceeds(free_bytes) && uses_host_weights()) {
+    devices_.back()->expect_absent_experts();
+    load_dense_weights(*file_, free_bytes - plan_.resident_bytes(), [this](uint64_t done, uint64_t total) {
+      if (options_.progress) options_.progress("reading", done, total);
+    });
   } else if (options_.prefetch) {
     for (const MappedFile& map : file_->maps()) map.prefetch(0, map.bytes().size());
   }

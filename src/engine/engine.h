@@ -27,7 +27,7 @@ namespace dw {
 struct EngineOptions {
   std::string model_path;
   bool use_mmap = true;
-  bool prefetch = false;  // ask the kernel to read the mapped file ahead
+  bool prefetch = false;  // ask the kernel to read the mapped file ahead, where memory can hold it
   // auto (the GPU where there is one, else the CPU), cpu, gpu, or reference (plain loops, for comparison)
   std::string device = "cpu";
   CpuOptions cpu;
@@ -133,6 +133,7 @@ class Engine {
   Expected<void> load_file();
   Expected<void> plan_and_load_model();
   Expected<void> open_devices();
+  bool uses_host_weights() const;
   Expected<void> place_model(const HyperParameters& h, const MemoryRequest& request);
   Expected<void> check_memory(const HyperParameters& h, const MemoryRequest& request);
   Session& session(SessionId id);

@@ -38,10 +38,15 @@ Expected<void> Engine::place_model(const HyperParameters& h, const MemoryRequest
   return check_memory(h, request);
 }
 
+// Whether weights are used where the file lies: not when all of them are on the GPU.
+bool Engine::uses_host_weights() const {
+  return devices_.size() == 1 || !placement_.on_one_device() || placement_.head != 0;
+}
+
 // What must fit in the memory of the host.
 Expected<void> Engine::check_memory(const HyperParameters& h, const MemoryRequest& request) {
   plan_ = plan_memory(*file_, h, request);
-  if (devices_.size() == 2 && placement_.on_one_device() && placement_.head == 0)
+  if (!uses_host_weights())
     std::erase_if(plan_.parts, [](const auto& part) {
       return part.name == "KV cache" || part.name == "recurrent state" || part.name == "workspace";
     });

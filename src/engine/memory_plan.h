@@ -21,6 +21,8 @@ struct MemoryPlan {
   std::vector<Part> parts;
   uint64_t resident_bytes() const;  // what must fit
   uint64_t mapped_bytes() const;
+  // Do mapped parts have to be reread during use, because not all of it can stay in `free_bytes`?
+  bool exceeds(uint64_t free_bytes) const { return resident_bytes() + mapped_bytes() > free_bytes; }
 };
 
 struct MemoryRequest {

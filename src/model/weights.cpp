@@ -228,4 +228,24 @@ Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h,
   return weights;
 }
 
+void load_dense_weights(const gguf::File& file, uint64_t budget_bytes,
+                        const std::function<void(uint64_t, uint64_t)>& progress) {
+  const bool tied = file.find_tensor("output.weight") == nullptr;
+  auto is_dense = [&](const gguf::TensorInfo& tensor) {
+    return tensor.shape[2] == 1 && (tied || tensor.name != "token_embd.weight");
+  };
+  uint64_t total = 0, done = 0;
+  for (const gguf::TensorInfo& tensor : file.tensors()) total += is_dense(tensor) ? tensor.size_bytes : 0;
+  for (const MappedFile& map : file.maps()) map.expect_random_access();
+  // Locked memory is lost to everything else: at most half of what there is.
+  bool keep = total <= budget_bytes / 2;
+  for (const gguf::TensorInfo& tensor : file.tensors()) {
+    if (!is_dense(tensor)) continue;
+    if (done + tensor.size_bytes > budget_bytes) return;
+    keep = file.maps()[tensor.file_index].load(tensor.file_offset, tensor.size_bytes, keep);
+    done += tensor.size_bytes;
+    if (progress) progress(done, total);
+  }
+}
+
 }  // namespace dw

@@ -73,4 +73,10 @@ Expected<Weights> bind_weights(const gguf::File& file, const HyperParameters& h,
                                const Placement& placement,
                                const std::function<void(uint64_t, uint64_t)>& progress = {});
 
+// For a mapped file that memory cannot hold: reads the weights that every token uses (all but the experts and
+// the embedding rows) into memory, in file order, and asks that they stay, at most `budget_bytes` of them; of
+// the rest, faults read single pages from then on. Calls progress(done, total).
+void load_dense_weights(const gguf::File& file, uint64_t budget_bytes,
+                        const std::function<void(uint64_t, uint64_t)>& progress = {});
+
 }  // namespace dw

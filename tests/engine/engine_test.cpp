@@ -422,7 +422,10 @@ TEST(Engine, BadOptionsAreRefusedInOneSentence) {
   EXPECT_THAT(message([](auto& o) { o.max_sessions = 0; }), HasSubstr("0"));
   EXPECT_THAT(message([](auto& o) { o.batch_tokens = 0; }), HasSubstr("0"));
   EXPECT_THAT(message([](auto& o) { o.context_tokens = 5000; }), AllOf(HasSubstr("5000"), HasSubstr("2048")));
-  EXPECT_THAT(message([](auto& o) { o.device = "gpu"; }), HasSubstr("gpu"));
+  EXPECT_THAT(message([](auto& o) { o.device = "npu"; }), HasSubstr("npu"));
+  if (!list_gpus()) {
+    EXPECT_THAT(message([](auto& o) { o.device = "gpu"; }), HasSubstr("GPU"));
+  }
   EXPECT_THAT(message([](auto& o) { o.cpu.threads = 5000; }), HasSubstr("5000"));
 }
 
@@ -441,6 +444,8 @@ TEST(MemoryPlan, WhatDoesNotFitIsRefusedWithNumbersAndTheFlagThatHelps) {
   const auto refused = check_fits(plan, uint64_t(4) << 30);
   ASSERT_FALSE(refused.has_value());
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr("5.00 GiB"), HasSubstr("4.00 GiB"), HasSubstr("-c")));
+  EXPECT_TRUE(plan.exceeds((uint64_t(13) << 30) - 1));
+  EXPECT_FALSE(plan.exceeds(uint64_t(13) << 30));
   plan.parts[0].mapped = false;
   EXPECT_THAT(check_fits(plan, uint64_t(4) << 30).error().message, HasSubstr("--no-mmap"));
 }

@@ -78,6 +78,17 @@ TEST_P(Golden, LogitsAreThoseOfTransformers) {
   }
 }
 
+TEST_P(Golden, FetchingExpertsChangesNoBit) {
+  const TemporaryFolder folder;
+  const std::string path = unquantised(GetParam(), folder);
+  const std::unique_ptr<Device> plain = make_device("portable"), fetching = make_device("portable");
+  fetching->expect_absent_experts();
+  GoldenRun expected(*plain, path, golden_sequences(GetParam()));
+  GoldenRun run(*fetching, path, golden_sequences(GetParam()));
+  load_dense_weights(*run.file, ~uint64_t(0));
+  EXPECT_EQ(run.run(), expected.run());
+}
+
 TEST_P(Golden, EveryCutAndChunkGivesTheSame) {
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);

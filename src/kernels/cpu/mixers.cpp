@@ -26,8 +26,11 @@ void for_rows(const Context& context, int64_t rows, const Body& body) {
 
 const MixerKernels& mixer_kernels(CpuLevel level) {
   const MixerKernels* kernels = nullptr;
+#if defined(__x86_64__)
   if (level == CpuLevel::kAvx512) kernels = mixer_kernels_avx512();
   if (level >= CpuLevel::kAvx2 && kernels == nullptr) kernels = mixer_kernels_avx2();
+#endif
+  static_cast<void>(level);
   return kernels != nullptr ? *kernels : *mixer_kernels_portable();
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/cpu_features.h"
+#include "base/page_fetcher.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/ops.h"
@@ -14,6 +15,9 @@ struct Context {
   CpuLevel level = CpuLevel::kPortable;
   ThreadPool* pool = nullptr;
   ScratchArena* arena = nullptr;  // working memory kept between calls; nullptr: each call has its own
+  // The experts lie in a mapped file and may be absent from memory: this asks for the chosen ones as soon as
+  // they are known. nullptr: they are there.
+  PageFetcher* fetcher = nullptr;
 };
 
 // How the tasks of matrices are shared out. With few tokens the weights are read as fast as memory gives

@@ -93,6 +93,21 @@ void group_by_expert(const ops::Moe& op, MoeWorkspace& w) {
     }
 }
 
+// Asks for the weights of all chosen experts at once, in the order of their use, so that the disk has a deep
+// queue to work on; faults alone would bring them in page by page.
+void fetch_experts(PageFetcher& fetcher, const ops::Moe& op, const MoeWorkspace& w) {
+  auto fetch = [&](const ops::Matrix& experts, int32_t e) {
+    if (experts) fetcher.add(experts.expert(e).data, experts.matrix_bytes());
+  };
+  for (int32_t e : w.active) {
+    fetch(op.gate_up, e);
+    fetch(op.gate, e);
+    fetch(op.up, e);
+  }
+  for (int32_t e : w.active) fetch(op.down, e);
+  fetcher.submit();
+}
+
 // One gate / up matrix as a list of tasks, so that experts and the shared expert share one parallel loop.
 struct Projection {
   MatmulCall call;
@@ -265,6 +280,7 @@ void moe(const Context& context, const ops::Moe& op, MoeWorkspace& w) {
   route(context, w.logits.data(), op.x.tokens, op.expert_count, op.top_k, op.normalise, w.experts.data(),
         w.weights.data());
   group_by_expert(op, w);
+  if (context.fetcher != nullptr) fetch_experts(*context.fetcher, op, w);
   gate_and_up(context, op, w);
   const ops::Activations routed =
       view(w.values, w.quants, w.scales, w.sums, op.x.tokens * op.top_k, expert_width(op));

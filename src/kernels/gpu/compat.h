@@ -33,6 +33,13 @@ using f16x2 = __half2;
 
 #define DW_DEVICE static __device__ __forceinline__
 
+// Launch bounds; blocks: that a multiprocessor should hold, on NVIDIA only (HIP's second bound counts waves).
+#if defined(DW_GPU_HIP)
+#define DW_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads)
+#else
+#define DW_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#endif
+
 // A kernel's parameter that lies in constant memory and may be indexed there.
 #if defined(DW_GPU_HIP)
 #define DW_GRID_CONSTANT

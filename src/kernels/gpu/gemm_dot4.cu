@@ -190,7 +190,7 @@ DW_DEVICE void multiply_half(const Tile& tile, int part, int h, int row, int tok
 }
 
 template <quant::Type kType>
-__global__ void __launch_bounds__(kThreads, 2) gemm_dot4_kernel(const DW_GRID_CONSTANT GemmArguments a) {
+__global__ void DW_LAUNCH_BOUNDS(kThreads, 2) gemm_dot4_kernel(const DW_GRID_CONSTANT GemmArguments a) {
   using W = Weights<kType>;
   __shared__ Tile tile;
   __shared__ BlockTokens block;

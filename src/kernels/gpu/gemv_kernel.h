@@ -36,7 +36,7 @@ DW_DEVICE StagedAny stage(const GemvArguments& a, quant::Type type, uint8_t* sha
 }
 
 template <int kTokens>
-__global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kTokens))
+__global__ void DW_LAUNCH_BOUNDS(kGemvThreads, gemv_blocks(kTokens))
     gemv_kernel(const DW_GRID_CONSTANT GemvArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float norm_scales[kGemvTokens];

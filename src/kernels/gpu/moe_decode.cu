@@ -86,7 +86,7 @@ DW_DEVICE StagedAny stage_for(uint8_t* shared, const ops::Activations& x, int to
 }
 
 // Grid: row blocks, experts of a token, tokens.
-__global__ void __launch_bounds__(kGemvThreads, 3) gate_up_kernel(const DW_GRID_CONSTANT GateUpArguments a) {
+__global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_CONSTANT GateUpArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float both[2][kGateUpRows];
   wait_for_previous();
@@ -176,7 +176,7 @@ DW_DEVICE void down_rows(const DownArguments& a, const uint8_t* const* bases, ui
 }
 
 // Grid: row blocks, tokens.
-__global__ void __launch_bounds__(kGemvThreads, 3) down_kernel(const DW_GRID_CONSTANT DownArguments a) {
+__global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) down_kernel(const DW_GRID_CONSTANT DownArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ const uint8_t* bases[kMaxExperts];
   __shared__ float row_weights[kMaxExperts];
@@ -266,12 +266,11 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
   g.experts_per_token = experts;
   g.width = int32_t(width);
   g.tables = context.tables;
-  size_t shared = shared_bytes(1, op.x.columns, g.gate.type, g.up.type);
-  if (has_shared)
-    shared = std::max(shared, shared_bytes(1, op.x.columns, g.shared_gate.type, g.shared_up.type));
-  allow_shared_bytes(gate_up_kernel, shared);
+  size_t room = shared_bytes(1, op.x.columns, g.gate.type, g.up.type);
+  if (has_shared) room = std::max(room, shared_bytes(1, op.x.columns, g.shared_gate.type, g.shared_up.type));
+  allow_shared_bytes(gate_up_kernel, room);
   launch(context, "gate_up_kernel", gate_up_work(op, tokens * experts, width), gate_up_kernel,
-         dim3(ceil_div(width, kGateUpRows), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads), shared,
+         dim3(ceil_div(width, kGateUpRows), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads), room,
          g);
 
   DownArguments d = {};
@@ -291,10 +290,10 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
       "experts down",
       double(tokens) * (experts * double(op.down.matrix_bytes()) + 8.0 * double(op.down.rows)),
       2.0 * double(tokens * experts) * double(op.down.rows) * double(width)};
-  shared = shared_bytes(experts, width, d.down.type, has_shared ? d.shared_down.type : d.down.type);
-  allow_shared_bytes(down_kernel, shared);
+  room = shared_bytes(experts, width, d.down.type, has_shared ? d.shared_down.type : d.down.type);
+  allow_shared_bytes(down_kernel, room);
   launch(context, "down_kernel", down_work, down_kernel, dim3(ceil_div(d.rows, kDownRows), uint32_t(tokens)),
-         dim3(kGemvThreads), shared, d);
+         dim3(kGemvThreads), room, d);
 }
 
 }  // namespace dw::gpu
