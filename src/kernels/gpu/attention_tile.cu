@@ -307,7 +307,7 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
 
 // Grid: tiles of all spans, KV heads, cuts.
 template <ops::KvType kType, int kRows>
-__global__ void __launch_bounds__(kTileThreads, 2)
+__global__ void __launch_bounds__(kTileThreads, kWave == 32 ? 2 : 1)
     attention_tile_kernel(AttentionArgs args, RopeTable rope, bool short_spans) {
   wait_for_previous();
   allow_next();
