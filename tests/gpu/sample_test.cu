@@ -23,7 +23,7 @@ std::vector<float> make_logits(const Shape& s, std::mt19937_64& random) {
     if (s.kind == 1) logits[i] = std::round(logits[i]) * (id % 2 == 0 ? 1.0f : -1.0f);
     if (s.kind == 2) logits[i] = float(id) * 1e-3f;
     if (s.kind == 3) logits[i] = -2.5f;
-    if (s.kind == 4 && random() % 16 != 0) logits[i] = -INFINITY;
+    if (s.kind == 4 && id != s.vocabulary / 2 && random() % 16 != 0) logits[i] = -INFINITY;
   }
   return logits;
 }

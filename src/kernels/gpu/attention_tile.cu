@@ -13,6 +13,19 @@ constexpr int kTileThreads = 256;
 constexpr int kTileKeys = 16;
 constexpr int kTileStride = kMaxHeadDim + 16;  // floats; 16 more: rows eight apart meet no bank conflict
 
+// The kernel's arguments, read anew where the GPU has few scalar registers to keep them in (args must be the
+// kernel's first parameter).
+DW_DEVICE const AttentionArgs& reload(const AttentionArgs& args) {
+#if defined(DW_GPU_HIP) && defined(__gfx906__)
+  (void)args;
+  uint64_t address = reinterpret_cast<uint64_t>(__builtin_amdgcn_kernarg_segment_ptr());
+  asm volatile("" : "+s"(address));
+  return *(const AttentionArgs*)(const __attribute__((address_space(4))) AttentionArgs*)address;
+#else
+  return args;
+#endif
+}
+
 // Pieces of a cached row: loads, then values.
 template <ops::KvType kType>
 struct CachedPiece;
@@ -131,7 +144,7 @@ DW_DEVICE void load_queries(const AttentionArgs& args, const RopeTable& rope, co
 #pragma unroll
   for (int j = 0; j < kMaxHeadDim / 16; ++j) {
     const int d = 16 * j + lane;
-    if (d >= dim || r >= kRows) break;
+    if (d >= dim || r >= kRows) continue;
     values[j] *= factor * args.q_norm[d];
     tile[r * kTileStride + d] = values[j];
   }
@@ -140,7 +153,7 @@ DW_DEVICE void load_queries(const AttentionArgs& args, const RopeTable& rope, co
 #pragma unroll
   for (int j = 0; j < kMaxHeadDim / 16; ++j) {
     const int d = 16 * j + lane;
-    if (d >= args.rope_dims || r >= kRows) break;
+    if (d >= args.rope_dims || r >= kRows) continue;
     const int pair = d < half ? d : d - half;
     const float2 turn = rope_cos_sin(rope.turns[pair], span.position + token);
     const float other = tile[r * kTileStride + (d < half ? d + half : pair)];
@@ -203,8 +216,9 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
   const int dim = args.dim;
   const int key_of_thread = threadIdx.x / 16;
   TileLoad<kType> keys, values;
-  keys.load(args, args.k_cache, span.first_page, kv_head, work.key_begin + key_of_thread, work.key_end);
-  load_queries<kRows>(args, rope, span, kv_head, work.first, queries);
+  keys.load(reload(args), args.k_cache, span.first_page, kv_head, work.key_begin + key_of_thread,
+            work.key_end);
+  load_queries<kRows>(reload(args), rope, span, kv_head, work.first, queries);
 
   // Softmax: 16 lanes a row.
   const int row = threadIdx.x / 16, lane = threadIdx.x % 16;
@@ -219,10 +233,11 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
   for (int key = work.key_begin; key < work.key_end; key += kTileKeys) {
     keys.store(dim, tile);
     __syncthreads();
-    values.load(args, args.v_cache, span.first_page, kv_head, key + key_of_thread, work.key_end);
+    values.load(reload(args), args.v_cache, span.first_page, kv_head, key + key_of_thread, work.key_end);
     tile_scores<kRows>(dim, queries, tile, scores);
     __syncthreads();
-    keys.load(args, args.k_cache, span.first_page, kv_head, key + kTileKeys + key_of_thread, work.key_end);
+    keys.load(reload(args), args.k_cache, span.first_page, kv_head, key + kTileKeys + key_of_thread,
+              work.key_end);
     if (row < kRows) {
       const bool seen = key + lane < work.key_end && key + lane <= position;
       const float score = seen ? scores[row][lane] : -INFINITY;
@@ -260,14 +275,16 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
   __syncthreads();
 
   if (partial) {
-    const int partial_row = attention_partial_row(args, work.span_index);
+    const AttentionArgs& late = reload(args);
+    const int partial_row = attention_partial_row(late, work.span_index);
+#pragma unroll
     for (int i = 0; i < kPer; ++i) {
-      const int r = first_row + i, token = (work.first + r) / args.group;
+      const int r = first_row + i, token = (work.first + r) / late.group;
       if (token >= span.row_count) break;
-      const int head = kv_head * args.group + (work.first + r) % args.group;
-      const int64_t at = (int64_t(partial_row + token) * args.heads + head) * args.splits + blockIdx.z;
-      if (column < dim) *reinterpret_cast<float4*>(args.partials + at * dim + column) = out[i];
-      if (column == 0) args.extremes[at] = {row_largest[r], row_sum[r]};
+      const int head = kv_head * late.group + (work.first + r) % late.group;
+      const int64_t at = (int64_t(partial_row + token) * late.heads + head) * late.splits + blockIdx.z;
+      if (column < dim) *reinterpret_cast<float4*>(late.partials + at * dim + column) = out[i];
+      if (column == 0) late.extremes[at] = {row_largest[r], row_sum[r]};
     }
     return;
   }
@@ -277,18 +294,20 @@ DW_DEVICE void run_tile(const AttentionArgs& args, const RopeTable& rope, const 
     if (column < dim) *reinterpret_cast<float4*>(queries + (first_row + i) * kTileStride + column) = out[i];
   __syncthreads();
   const int d = threadIdx.x;
+#pragma unroll 1
   for (int r = 0; r < kRows; ++r) {
-    const int token = (work.first + r) / args.group;
+    const AttentionArgs& late = reload(args);
+    const int token = (work.first + r) / late.group;
     if (token >= span.row_count || d >= dim) break;
-    const int head = kv_head * args.group + (work.first + r) % args.group;
-    finish_attention(args, span.first_row + token, head, d, queries[r * kTileStride + d], row_sum[r],
-                     gate_of(args, span.first_row + token, head, d));
+    const int head = kv_head * late.group + (work.first + r) % late.group;
+    finish_attention(late, span.first_row + token, head, d, queries[r * kTileStride + d], row_sum[r],
+                     gate_of(late, span.first_row + token, head, d));
   }
 }
 
 // Grid: tiles of all spans, KV heads, cuts.
 template <ops::KvType kType, int kRows>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kWave == 32 ? 2 : 1)
     attention_tile_kernel(AttentionArgs args, RopeTable rope, bool short_spans) {
   wait_for_previous();
   allow_next();
