@@ -77,6 +77,7 @@ class Device {
   virtual void reserve(const ops::DeltaMixer&) {}
   virtual void reserve(const ops::Attention&) {}
   virtual void reserve(const ops::TopLogits&) {}
+  virtual void reserve_linear(int64_t tokens, int64_t columns) { (void)tokens, (void)columns; }
 
   // Says which batch the next ops belong to, so that a device can bring its ids, spans, pages and rows over
   // at once. Ops given other host arrays still work, slower.

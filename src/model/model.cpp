@@ -132,6 +132,11 @@ void Model::reserve(int64_t tokens) {
   top_op.rows = options_.head_rows;
   top_op.vocabulary = h_.vocabulary;
   stages_[size_t(placement_.head)].device->reserve(top_op);
+  for (Stage& stage : stages_) {
+    if (stage.device == nullptr) continue;
+    stage.device->reserve_linear(tokens, std::max<int64_t>(h_.hidden, mixed_columns(h_)));
+    if (has_mtp()) stage.device->reserve_linear(tokens, 2 * int64_t(h_.hidden));
+  }
   for (size_t i = 0; i < weights_.layers.size() + weights_.mtp.size(); ++i) {
     const LayerWeights& w = i < weights_.layers.size() ? weights_.layers[i] : weights_.mtp[0].block;
     Stage& mixer = stages_[size_t(placement_.mixer[i])];

@@ -12,6 +12,7 @@
 #include "backend/gpu/upload.h"
 #include "base/check.h"
 #include "base/units.h"
+#include "kernels/gpu/internal.h"
 #include "kernels/gpu/ops.h"
 #include "kernels/gpu/runtime.h"
 #include "quant/iq_tables.h"
@@ -82,17 +83,28 @@ class GpuDevice final : public Device {
   void embed(const ops::Embed& op) override;
   void norm(const ops::Norm& op) override;
   void pack(const float* rows, const ops::Activations& out) override { gpu::pack(context_, rows, out); }
+  void reserve_linear(int64_t tokens, int64_t columns) override {
+#if defined(DW_GPU_CUDA)
+    reserve_scratch(linear_scratch_bytes(tokens, columns));
+#else
+    (void)tokens, (void)columns;
+#endif
+  }
   void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) override {
+    reserve_linear(x.tokens, x.columns);
     gpu::linear(context_, x, outputs, nullptr);
   }
   void norm_linear(const ops::Norm& norm_op, std::span<const ops::Linear> outputs) override {
+    reserve_linear(norm_op.out.tokens, norm_op.out.columns);
     gpu::linear(context_, norm_op.out, outputs, &norm_op);
   }
   void delta_mixer(const ops::DeltaMixer& op) override;
   void attention(const ops::Attention& op) override;
   void moe(const ops::Moe& op) override;
   void norm_moe(const ops::Norm& norm_op, const ops::Moe& op) override;
-  int32_t most_top_logits() const override { return 256; }
+  int32_t most_top_logits() const override {
+    return 256;
+  }
   void top_logits(const ops::TopLogits& op) override {
     gpu::top_logits(context_, op.logits, op.rows, op.vocabulary, op.k, op.ids, op.values, op.max_and_sum);
   }

@@ -112,19 +112,19 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_C
     visit_units(gate.type, [&](auto units) {
       gate_up_pairs<decltype(units)>(a, gate_rows, up_rows, gate.row_bytes, count, staged, out);
     });
-    return;
-  }
+  } else {
 #pragma unroll 1
-  for (int which = 0; which < 2; ++which) {
-    const ExpertMatrix& m = which == 0 ? gate : up;
-    visit_units(m.type, [&](auto units) {
-      expert_rows<decltype(units)>(a, which == 0 ? gate_rows : up_rows, m.row_bytes, count, staged,
-                                   both[which]);
-    });
+    for (int which = 0; which < 2; ++which) {
+      const ExpertMatrix& m = which == 0 ? gate : up;
+      visit_units(m.type, [&](auto units) {
+        expert_rows<decltype(units)>(a, which == 0 ? gate_rows : up_rows, m.row_bytes, count, staged,
+                                     both[which]);
+      });
+    }
+    __syncthreads();
+    const int row = int(threadIdx.x);
+    if (row < count) out[row] = silu(both[0][row]) * both[1][row];
   }
-  __syncthreads();
-  const int row = int(threadIdx.x);
-  if (row < count) out[row] = silu(both[0][row]) * both[1][row];
 }
 
 struct DownArguments {

@@ -45,7 +45,6 @@ uint64_t top_logits_scratch_bytes(int64_t rows, int64_t vocabulary);
 void moe(Context& context, const ops::Moe& op, const ops::Norm* norm);
 uint64_t moe_scratch_bytes(const ops::Moe& largest);
 
-
 // Reads bytes (a multiple of 16) and keeps nothing; sink: one word that is never written in practice.
 void read_memory(Context& context, const std::byte* data, uint64_t bytes, uint32_t* sink);
 
