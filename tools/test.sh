@@ -15,7 +15,7 @@ tools/setup.sh
 stage "include graph, style and format"
 python3 tools/check_includes.py
 python3 tools/check_style.py
-git ls-files '*.h' '*.cpp' | xargs clang-format-14 --dry-run -Werror
+git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format-14 --dry-run -Werror
 
 stage "release build and tests"
 cmake --preset release -DDW_CUDA_ARCHITECTURES=90a-real >/dev/null  # PTX for other GPUs doubles the time
