@@ -3,6 +3,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "profile/names/kernel_name.h"
+
 namespace dw {
 namespace {
 
@@ -214,6 +216,23 @@ Value model_json(const ModelReport& model) {
 }
 
 }  // namespace
+
+std::string kernel_names_json(const std::vector<std::string>& names) {
+  Value list = Value::array();
+  for (const std::string& raw : names) {
+    const profile::KernelName name = profile::describe(raw);
+    Value details = Value::array();
+    for (const auto& detail : name.details)
+      details.push_back({{"key", detail.key}, {"value", detail.value}, {"meaning", detail.meaning}});
+    list.push_back({{"name", raw},
+                    {"family", std::string(name.family)},
+                    {"category", std::string(category_name(name.category))},
+                    {"short_name", name.short_name},
+                    {"words", name.words},
+                    {"details", std::move(details)}});
+  }
+  return dump(list);
+}
 
 std::string doctor_json(const DoctorReport& report) {
   Value json = {{"machine", machine_json(report.machine)}};

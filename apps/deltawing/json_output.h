@@ -48,6 +48,10 @@ std::string conversation_json(const std::vector<ChatMessage>& messages);
 // Errors: no JSON, another form; the sentence names the message. An array of messages alone is read too.
 Expected<std::vector<ChatMessage>> parse_conversation(const std::string& text);
 
+// [{"name", "family", "category", "short_name", "words", "details": [{"key", "value", "meaning"}]}]
+// of profile::describe(). Bytes of a name that are not UTF-8 become U+FFFD.
+std::string kernel_names_json(const std::vector<std::string>& names);
+
 std::string doctor_json(const DoctorReport& report);
 
 }  // namespace dw

@@ -71,6 +71,12 @@ std::string_view base_name(std::string_view name) {
   return own.empty() ? name : own;
 }
 
+std::string_view template_arguments(std::string_view name) {
+  const Parts parts = find_parts(name);
+  if (parts.arguments_end < parts.arguments_begin + 2) return {};
+  return name.substr(parts.arguments_begin + 1, parts.arguments_end - parts.arguments_begin - 2);
+}
+
 std::string short_name(std::string_view name, size_t longest) {
   const Parts parts = find_parts(name);
   std::string text(base_name(name));
