@@ -16,6 +16,7 @@ void add_eval_command(CLI::App& app, int& exit_status);
 void add_quantize_command(CLI::App& app, int& exit_status);
 void add_synth_command(CLI::App& app, int& exit_status);
 void add_doctor_command(CLI::App& app, int& exit_status);
+void add_trace_info_command(CLI::App& app, int& exit_status);
 void add_completion_command(CLI::App& app, int& exit_status);
 
 }  // namespace dw

@@ -9,7 +9,7 @@ import unittest
 PROGRAM = os.environ["TEST_PROGRAM"]
 DATA = pathlib.Path(os.environ["TEST_DATA"])
 MODEL = str(DATA / "model" / "base.gguf")
-COMMANDS = ["run", "chat", "inspect", "bench", "eval", "quantize", "synth", "doctor", "completion"]
+COMMANDS = ["run", "chat", "inspect", "bench", "eval", "quantize", "synth", "doctor", "trace-info", "completion"]
 TIMEOUT = 240  # seconds; sanitizer builds on busy machines are slow
 
 
