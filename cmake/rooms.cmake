@@ -19,6 +19,10 @@ dw_room(engine DEPENDS model text)
 dw_room(profile/names DEPENDS base)
 dw_room(profile/capture DEPENDS base LIBRARIES ${CMAKE_DL_LIBS})
 dw_room(profile/analysis DEPENDS profile/names)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
+pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+dw_room(profile/ingest DEPENDS base LIBRARIES PkgConfig::SQLITE PkgConfig::ZLIB PkgConfig::ZSTD)
 if(DW_GPU_BACKEND STREQUAL "cuda")  # compares our declarations of CUPTI with its headers, where the toolkit has them
   find_file(DW_CUPTI_HEADER cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_ROOT}/extras/CUPTI/include
             NO_DEFAULT_PATH)

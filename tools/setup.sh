@@ -6,7 +6,8 @@ set -euo pipefail
 packages=(
   build-essential ccache clang-14 clang-format-14 cmake git ninja-build pkg-config
   clang-19 clang-tools-19 lld-19 llvm-19 libamdhip64-dev rocm-device-libs
-  libclang-rt-14-dev libcli11-dev libedit-dev libgtest-dev libgmock-dev libutf8proc-dev nlohmann-json3-dev
+  libclang-rt-14-dev libcli11-dev libedit-dev libgtest-dev libgmock-dev libsqlite3-dev libutf8proc-dev libzstd-dev
+  nlohmann-json3-dev zlib1g-dev
   python3 python3-numpy
 )
 

@@ -17,6 +17,7 @@ void add_quantize_command(CLI::App& app, int& exit_status);
 void add_synth_command(CLI::App& app, int& exit_status);
 void add_doctor_command(CLI::App& app, int& exit_status);
 void add_explain_name_command(CLI::App& app, int& exit_status);
+void add_trace_info_command(CLI::App& app, int& exit_status);
 void add_completion_command(CLI::App& app, int& exit_status);
 
 }  // namespace dw

@@ -45,6 +45,7 @@ void add_commands(CLI::App& app, int& exit_status) {
   dw::add_synth_command(app, exit_status);
   dw::add_doctor_command(app, exit_status);
   dw::add_explain_name_command(app, exit_status);
+  dw::add_trace_info_command(app, exit_status);
   dw::add_completion_command(app, exit_status);
 }
 

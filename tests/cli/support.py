@@ -10,7 +10,7 @@ PROGRAM = os.environ["TEST_PROGRAM"]
 DATA = pathlib.Path(os.environ["TEST_DATA"])
 MODEL = str(DATA / "model" / "base.gguf")
 COMMANDS = ["run", "chat", "inspect", "bench", "eval", "quantize", "synth", "doctor",
-            "explain-name", "completion"]
+            "explain-name", "trace-info", "completion"]
 TIMEOUT = 240  # seconds; sanitizer builds on busy machines are slow
 
 
