@@ -65,15 +65,18 @@ Family family_of(std::string_view head) {
   return text_family(head);
 }
 
-// A nameless file that is gone when it is closed.
+// A file of our own, removed at the end. It needs a name: SQLite resolves links such as /proc/self/fd/4.
 class TemporaryFile {
  public:
   ~TemporaryFile() {
-    if (fd_ >= 0) ::close(fd_);
+    if (fd_ < 0) return;
+    ::close(fd_);
+    ::unlink(path_.c_str());
   }
   Expected<void> fill(Input& input) {
     const char* folder = std::getenv("TMPDIR");
-    fd_ = ::open(folder != nullptr ? folder : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    path_ = std::string(folder != nullptr && *folder != 0 ? folder : "/tmp") + "/deltawing-XXXXXX";
+    fd_ = ::mkostemp(path_.data(), O_CLOEXEC);
     if (fd_ < 0)
       return make_error("cannot make a temporary file to unpack SQLite into: ", std::strerror(errno));
     constexpr uint64_t kLargest = uint64_t(64) << 30;
@@ -87,10 +90,11 @@ class TemporaryFile {
       input.consume(size_t(written));
     }
   }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  const std::string& path() const { return path_; }
 
  private:
   int fd_ = -1;
+  std::string path_;
 };
 
 bool read_database(Input& input, const std::string& path, TraceBuilder& builder, std::string& why) {

@@ -8,8 +8,8 @@ namespace dw::profile {
 namespace {
 
 constexpr uint64_t kStepsPerCheck = 1000;
-// Between two rows: enough to sort tens of millions of rows, not enough for a view that never ends.
-constexpr uint64_t kMostChecks = 4'000'000;
+// Between two rows: enough to index tens of millions of rows (seconds), not enough for a view that never ends.
+constexpr uint64_t kMostChecks = 400'000;
 
 int check_steps(void* steps) {
   return ++*static_cast<uint64_t*>(steps) > kMostChecks ? 1 : 0;
