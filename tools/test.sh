@@ -24,7 +24,7 @@ ctest --test-dir build -j"$jobs" --no-tests=error --output-on-failure | tee buil
 
 stage "gfx906 build and its kernels' registers"
 cmake --preset gfx906 >/dev/null
-cmake --build --preset gfx906 --target deltawing -- -j"$jobs"
+cmake --build --preset gfx906 --target dw_gpu -- -j"$jobs"
 python3 tools/check_gfx906.py build-gfx906 | tee build-gfx906/kernels.log
 
 stage "address and undefined-behaviour sanitizers"

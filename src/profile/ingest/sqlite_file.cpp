@@ -8,7 +8,8 @@ namespace dw::profile {
 namespace {
 
 constexpr uint64_t kStepsPerCheck = 1000;
-// Between two rows: enough to index tens of millions of rows (seconds), not enough for a view that never ends.
+// Between two rows: enough to index tens of millions of rows (seconds), not enough for a view that never
+// ends.
 constexpr uint64_t kMostChecks = 400'000;
 
 int check_steps(void* steps) {
