@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of tests/fuzz for a number of seconds (default 60), three at a time, and prints how many
+# Runs every fuzz target of tests/fuzz for a number of seconds (default 60), four at a time, and prints how many
 # inputs each executed. Seeds: tests/fuzz/corpus/<target> and tests/fuzz/corpus/<room>, where they exist; the room
 # is the target's name up to the first underscore. Fails if a target is not built or finds a crash, a leak or a
 # hang; the input that did it is kept in build-fuzz/findings.
@@ -39,4 +39,4 @@ export findings programs seconds work
 
 targets=$(find tests/fuzz -maxdepth 1 -name '*_fuzz.cpp' -printf '%f\n' | sed 's/\.cpp$//' | sort)
 [ -n "$targets" ] || { echo "fuzz: no targets in tests/fuzz" >&2; exit 1; }
-xargs -P 3 -I{} bash -c 'run_target {}' <<<"$targets"
+xargs -P 4 -I{} bash -c 'run_target {}' <<<"$targets"
