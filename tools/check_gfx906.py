@@ -2,9 +2,8 @@
 """Reads what each gfx906 kernel takes from the code objects of a build: registers, LDS, scratch, spills.
 
 Usage: check_gfx906.py BUILD_FOLDER [--table]
-Fails when a kernel spills vector registers or uses scratch memory (an array that went there costs as much as a
-spill), and when a folder holds no kernel at all. Scalar registers that went to lanes of a vector register are
-named, and fail above 32: they cost an instruction each, not memory. --table prints every kernel. Needs LLVM's tools, version 15 or later.
+Fails when a kernel spills registers or uses scratch memory (an array that went there costs as much as a spill),
+and when a folder holds no kernel at all. --table prints every kernel. Needs LLVM's tools, version 15 or later.
 """
 
 import pathlib
@@ -14,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 
-MOST_SCALAR_SPILLS = 32
 TARGET = "hipv4-amdgcn-amd-amdhsa--gfx906"
 FIELDS = {
     "vgprs": "vgpr_count",
@@ -93,11 +91,10 @@ def main():
     bad = 0
     for kernel, name in zip(kernels, names):
         spills = kernel["vgpr_spills"] + kernel["sgpr_spills"]
-        wrong = kernel["vgpr_spills"] > 0 or kernel["scratch"] > 0 or kernel["sgpr_spills"] > MOST_SCALAR_SPILLS
+        wrong = spills > 0 or kernel["scratch"] > 0
         bad += wrong
-        if spills > 0 or wrong or "--table" in sys.argv:
-            mark = "SPILLS " if wrong else "scalar " if spills > 0 else ""
-            print(f"{mark:7}{name}: {kernel['vgprs']} VGPR ({waves_per_simd(kernel['vgprs'])}"
+        if wrong or "--table" in sys.argv:
+            print(f"{'SPILLS ' if wrong else '':7}{name}: {kernel['vgprs']} VGPR ({waves_per_simd(kernel['vgprs'])}"
                   f" waves a SIMD), {kernel['sgprs']} SGPR, {kernel['lds']} B LDS, {kernel['scratch']} B scratch,"
                   f" {spills} spills")
     print(f"gfx906: {len(kernels)} kernels, {bad} with spills or scratch")

@@ -7,7 +7,6 @@ namespace {
 using test::gpu;
 
 TEST(GpuDevice, MemoryIsZeroedAndCopied) {
-  DW_NEEDS_GPU();
   for (uint64_t size : {0, 1, 63, 64, 1000, 1 << 20}) {
     Expected<Buffer> buffer = gpu()->allocate(size);
     ASSERT_TRUE(buffer);
@@ -23,7 +22,6 @@ TEST(GpuDevice, MemoryIsZeroedAndCopied) {
 }
 
 TEST(GpuDevice, TooMuchMemoryIsAnErrorAndTheDeviceGoesOn) {
-  DW_NEEDS_GPU();
   const Expected<Buffer> buffer = gpu()->allocate(uint64_t(1) << 46);
   ASSERT_FALSE(buffer);
   EXPECT_NE(buffer.error().message.find("cannot allocate 64.00 TiB"), std::string::npos)
@@ -32,7 +30,6 @@ TEST(GpuDevice, TooMuchMemoryIsAnErrorAndTheDeviceGoesOn) {
 }
 
 TEST(GpuDevice, NoSuchDeviceIsAnError) {
-  DW_NEEDS_GPU();
   GpuOptions options;
   options.index = 1000;
   const auto device = make_gpu_device(options);
@@ -41,7 +38,6 @@ TEST(GpuDevice, NoSuchDeviceIsAnError) {
 }
 
 TEST(GpuNorm, IsTheReferences) {
-  DW_NEEDS_GPU();
   const uint64_t seed = 20261123;
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   Random random(seed);
@@ -70,7 +66,6 @@ TEST(GpuNorm, IsTheReferences) {
 }
 
 TEST(GpuPack, CopiesAndQuantises) {
-  DW_NEEDS_GPU();
   Random random(7);
   for (const int64_t columns : {40, 64, 4096}) {
     std::vector<float> x = test::normals(random, 5 * columns);

@@ -37,7 +37,6 @@ std::string unquantised(const std::string& name, const TemporaryFolder& folder) 
 class GpuGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(GpuGolden, LogitsAreThoseOfTransformers) {
-  DW_NEEDS_GPU();
   const TemporaryFolder folder;
   const std::string path = unquantised(GetParam(), folder);
   const std::vector<float> rounded = golden_logits(GetParam() + ".f16kv.logits");
@@ -53,7 +52,6 @@ TEST_P(GpuGolden, LogitsAreThoseOfTransformers) {
 
 // Decode steps of a batch, replayed as graphs, against each sequence alone without graphs.
 TEST_P(GpuGolden, GraphsAndBatchesChangeNothing) {
-  DW_NEEDS_GPU();
   const std::string path = golden_path(GetParam() + ".gguf");
   const std::vector<float> together = GoldenRun(*gpu(), path, golden_sequences(GetParam())).run(1);
   GpuOptions options;
@@ -74,7 +72,6 @@ INSTANTIATE_TEST_SUITE_P(Models, GpuGolden,
                          [](const auto& test) { return test.param; });
 
 TEST(GpuGoldenMtp, DraftsAreThoseOfTheHead) {
-  DW_NEEDS_GPU();
   const std::vector<float> expected = golden_logits("tied_mtp.mtp.logits");
   for (int32_t piece : {0, 1, 5}) {
     std::vector<float> drafts;

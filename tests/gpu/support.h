@@ -15,7 +15,7 @@
 
 namespace dw::test {
 
-// The GPU, opened once a program; nullptr when this machine has none.
+// The GPU, opened once a program; nullptr when this machine has none (then needs_gpu.cpp skips every test).
 inline Device* gpu() {
   static const std::unique_ptr<Device> device = [] {
     Expected<std::unique_ptr<Device>> made = make_gpu_device();
@@ -24,9 +24,6 @@ inline Device* gpu() {
   }();
   return device.get();
 }
-
-#define DW_NEEDS_GPU() \
-  if (::dw::test::gpu() == nullptr) GTEST_SKIP() << "this test needs a GPU"
 
 // `count` values on the GPU, first and last kGuard values poison.
 template <class T>

@@ -203,6 +203,22 @@ DW_DEVICE float silu(float x) {
   return x / (1.0f + __expf(-x));
 }
 
+// The kernel's only argument, read again. On gfx906 what a kernel's last part needs of its arguments would
+// otherwise stay in scalar registers from the start and push others out.
+template <class T>
+DW_DEVICE T arguments_again(const T& arguments) {
+#if defined(DW_GPU_HIP) && defined(__HIP_DEVICE_COMPILE__)
+  (void)arguments;
+  auto* segment = __builtin_amdgcn_kernarg_segment_ptr();
+  asm volatile("" : "+s"(segment));
+  T again;
+  __builtin_memcpy(&again, (const void*)segment, sizeof(T));
+  return again;
+#else
+  return arguments;
+#endif
+}
+
 // A kernel may start before the one in front of it in the stream has ended (programmatic dependent launch).
 // Every kernel calls wait_for_previous() before it reads or writes anything but weights, and may call
 // allow_next() once its own blocks all run.

@@ -27,9 +27,9 @@ ExpertMatrix expert_matrix(const ops::Matrix& m) {
 
 struct GateUpArguments {
   ops::Activations x;
-  ExpertMatrix gate, up, shared_gate, shared_up;
-  const int32_t* experts;  // [tokens, top_k]
-  float* hidden;           // [tokens, experts_per_token, width]
+  ExpertMatrix matrices[4];  // gate, up; of the shared expert: gate, up
+  const int32_t* experts;    // [tokens, top_k]
+  float* hidden;             // [tokens, experts_per_token, width]
   int32_t top_k, experts_per_token, width;
   IqTables tables;
 };
@@ -96,8 +96,9 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_C
   allow_next();
   const int slot = int(blockIdx.y), token = int(blockIdx.z);
   const bool is_shared = slot == a.top_k;
-  const ExpertMatrix& gate = is_shared ? a.shared_gate : a.gate;
-  const ExpertMatrix& up = is_shared ? a.shared_up : a.up;
+  const int first_matrix = is_shared ? 2 : 0;
+  const ExpertMatrix& gate = a.matrices[first_matrix];
+  const ExpertMatrix& up = a.matrices[first_matrix + 1];
   const int64_t expert = is_shared ? 0 : a.experts[token * a.top_k + slot];
   const int first_row = int(blockIdx.x) * kGateUpRows, count = min(kGateUpRows, a.width - first_row);
   const uint8_t* gate_rows =
@@ -107,23 +108,27 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_C
   if (threadIdx.x == kWave) prefetch_weights(up_rows, uint32_t(count) * up.row_bytes);
   const StagedAny staged = stage_for(shared, a.x, token, gate.type, up.type);
   __syncthreads();
-  float* out = a.hidden + (int64_t(token) * a.experts_per_token + slot) * a.width + first_row;
   if constexpr (!kMixed) {
+    float* out = a.hidden + (int64_t(token) * a.experts_per_token + slot) * a.width + first_row;
     visit_units(gate.type, [&](auto units) {
       gate_up_pairs<decltype(units)>(a, gate_rows, up_rows, gate.row_bytes, count, staged, out);
     });
   } else {
 #pragma unroll 1
     for (int which = 0; which < 2; ++which) {
-      const ExpertMatrix& m = which == 0 ? gate : up;
+      const GateUpArguments again = arguments_again(a);
+      const ExpertMatrix& m = a.matrices[first_matrix + which];
+      const uint8_t* rows = m.data + uint64_t(expert) * m.expert_bytes + uint64_t(first_row) * m.row_bytes;
+      const int row_count = min(kGateUpRows, again.width - first_row);
       visit_units(m.type, [&](auto units) {
-        expert_rows<decltype(units)>(a, which == 0 ? gate_rows : up_rows, m.row_bytes, count, staged,
-                                     both[which]);
+        expert_rows<decltype(units)>(again, rows, m.row_bytes, row_count, staged, both[which]);
       });
     }
     __syncthreads();
+    const GateUpArguments again = arguments_again(a);
+    float* out = again.hidden + (int64_t(token) * again.experts_per_token + slot) * again.width + first_row;
     const int row = int(threadIdx.x);
-    if (row < count) out[row] = silu(both[0][row]) * both[1][row];
+    if (row < min(kGateUpRows, again.width - first_row)) out[row] = silu(both[0][row]) * both[1][row];
   }
 }
 
@@ -261,18 +266,20 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
   DW_CHECK(experts <= kMaxExperts, "too many experts a token");
   GateUpArguments g = {};
   g.x = op.x;
-  g.gate = op.gate_up ? half_of(op.gate_up, 0) : expert_matrix(op.gate);
-  g.up = op.gate_up ? half_of(op.gate_up, 1) : expert_matrix(op.up);
-  if (has_shared) g.shared_gate = expert_matrix(op.shared_gate), g.shared_up = expert_matrix(op.shared_up);
+  g.matrices[0] = op.gate_up ? half_of(op.gate_up, 0) : expert_matrix(op.gate);
+  g.matrices[1] = op.gate_up ? half_of(op.gate_up, 1) : expert_matrix(op.up);
+  if (has_shared) g.matrices[2] = expert_matrix(op.shared_gate), g.matrices[3] = expert_matrix(op.shared_up);
   g.experts = choice.experts;
   g.hidden = hidden;
   g.top_k = op.top_k;
   g.experts_per_token = experts;
   g.width = int32_t(width);
   g.tables = context.tables;
-  size_t room = shared_bytes(1, op.x.columns, g.gate.type, g.up.type);
-  if (has_shared) room = std::max(room, shared_bytes(1, op.x.columns, g.shared_gate.type, g.shared_up.type));
-  const bool mixed = g.gate.type != g.up.type || (has_shared && g.shared_gate.type != g.shared_up.type);
+  size_t room = shared_bytes(1, op.x.columns, g.matrices[0].type, g.matrices[1].type);
+  if (has_shared)
+    room = std::max(room, shared_bytes(1, op.x.columns, g.matrices[2].type, g.matrices[3].type));
+  const bool mixed =
+      g.matrices[0].type != g.matrices[1].type || (has_shared && g.matrices[2].type != g.matrices[3].type);
   const auto kernel = mixed ? gate_up_kernel<true> : gate_up_kernel<false>;
   allow_shared_bytes(kernel, room);
   launch(context, mixed ? "gate_up_kernel<mixed>" : "gate_up_kernel",

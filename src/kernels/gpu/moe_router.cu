@@ -160,17 +160,19 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
   if (thread == 0) is_last = atomicAdd(job.counter, 1u) == gridDim.x - 1;
   __syncthreads();
   if (is_last) {
+    const RouterJob again = arguments_again(job);
     __threadfence();
-    if (thread == 0) *job.counter = 0;
+    if (thread == 0) *again.counter = 0;
     constexpr int kFew = 16, kMost = kMaxRouterExperts / kWave;  // values a lane
-    if (kFew == kMost || job.expert_count <= kFew * kWave)
-      choose_all<kFew>(job);
+    if (kFew == kMost || again.expert_count <= kFew * kWave)
+      choose_all<kFew>(again);
     else
-      choose_all<kMost>(job);
+      choose_all<kMost>(again);
   }
-  if (job.norm_weight != nullptr) {
-    for (int token = int(blockIdx.x); token < job.tokens; token += int(gridDim.x))
-      write_norm(job, token, scale_of(token));
+  const RouterJob last = arguments_again(job);
+  if (last.norm_weight != nullptr) {
+    for (int token = int(blockIdx.x); token < last.tokens; token += int(gridDim.x))
+      write_norm(last, token, scale_of(token));
   }
 }
 
