@@ -100,9 +100,9 @@ void bench_moe(Type gate_type, Type down_type, double peak) {
     op.router = router.device_view;
     op.gate = gate.device_view, op.up = up.device_view, op.down = down.device_view;
     op.shared_gate = shared_gate.device_view, op.shared_up = shared_up.device_view;
-    op.shared_down = shared_down.device_view, op.shared_router = device_shared.get();
-    op.out = out.get();
-    out.upload(std::vector<float>(x.size(), 0.0f));
+    op.shared_down = shared_down.device_view, op.shared_router = device_shared.data();
+    op.out = out.data();
+    out.set(std::vector<float>(x.size(), 0.0f));
     gpu::moe(context, op, nullptr);
     owner.synchronize();
     if (tokens == 17 || tokens == 2048 || tokens == 8192) {
@@ -120,7 +120,7 @@ void bench_moe(Type gate_type, Type down_type, double peak) {
       }
       host.shared_gate = shared_gate.host_view, host.shared_up = shared_up.host_view;
       host.shared_down = shared_down.host_view, host.shared_router = shared_router.data();
-      const double error = sampled_error(host, x, out.download(), tokens);
+      const double error = sampled_error(host, x, out.values(), tokens);
       std::printf("| check %s %s, %lld tokens: NMSE %.2e |\n", name_of(gate_type).c_str(),
                   name_of(down_type).c_str(), (long long)tokens, error);
       if (!(error <= 1e-5)) std::printf("FAILED\n"), std::exit(1);
@@ -143,7 +143,7 @@ void bench_linear(Type type, int64_t rows, int64_t columns, double peak) {
   DeviceArray<float> out(size_t(8192 * rows));
   for (int64_t tokens : {16, 64, 256, 512, 2048, 8192}) {
     TestActivations activations(context, {x.begin(), x.begin() + tokens * columns}, tokens, columns);
-    const ops::Linear linear = {matrix.device_view, out.get(), rows, false};
+    const ops::Linear linear = {matrix.device_view, out.data(), rows, false};
     const double us = time_us(context, 10, [&] { gpu::linear_mma(context, activations.view, {&linear, 1}); });
     print_row(name_of(type) + " " + std::to_string(rows) + "x" + std::to_string(columns), tokens, us,
               2.0 * double(rows * columns * tokens), double(matrix.device_view.matrix_bytes()), peak);
@@ -165,12 +165,12 @@ void bench_router() {
   for (int64_t tokens : {1, 2, 4, 8, 16}) {
     output.view.tokens = tokens;
     ops::Moe op;
-    op.expert_count = kExperts, op.top_k = kTopK, op.x = output.view, op.shared_router = weight.get();
-    const ops::Norm norm = {input.rows.get(), nullptr, weight.get(), 1e-6f, output.view};
+    op.expert_count = kExperts, op.top_k = kTopK, op.x = output.view, op.shared_router = weight.data();
+    const ops::Norm norm = {input.rows.data(), nullptr, weight.data(), 1e-6f, output.view};
     const auto layers = [&] {
       for (int layer = 0; layer < kLayers; ++layer) {
         op.router = router.device_view.slice(layer * kExperts, kExperts);
-        gpu::route_few(context, op, &norm, {ids.get(), weights.get(), shared.get()}, logits.get());
+        gpu::route_few(context, op, &norm, {ids.data(), weights.data(), shared.data()}, logits.data());
       }
     };
     cudaGraph_t graph;

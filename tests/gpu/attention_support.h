@@ -2,8 +2,6 @@
 // and by the reference. The device's q8_0 rows keep quants first, then scales (kernels/gpu/attention.h).
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -13,50 +11,10 @@
 #include <vector>
 
 #include "base/half.h"
-#include "kernels/gpu/launch.h"
-#include "kernels/gpu/ops.h"
+#include "gpu/device_array.h"
 #include "kernels/ops.h"
 
 namespace dw::test {
-
-template <class T>
-class DeviceArray {
- public:
-  explicit DeviceArray(size_t count) : count_(count) {
-    gpu::check_runtime(cudaMalloc(&data_, std::max<size_t>(1, count) * sizeof(T)), "cudaMalloc");
-    gpu::check_runtime(cudaMemset(data_, 0xff, std::max<size_t>(1, count) * sizeof(T)), "cudaMemset");
-  }
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) { set(values); }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  void set(const std::vector<T>& values) {
-    gpu::check_runtime(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
-                       "cudaMemcpy");
-  }
-  T* data() const { return data_; }
-  std::vector<T> get() const {
-    std::vector<T> values(count_);
-    gpu::check_runtime(cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
-                       "cudaMemcpy");
-    return values;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t count_;
-};
-
-inline gpu::Limits device_limits() {
-  cudaDeviceProp p;
-  gpu::check_runtime(cudaGetDeviceProperties(&p, 0), "cudaGetDeviceProperties");
-  gpu::Limits limits;
-  limits.multiprocessors = p.multiProcessorCount;
-  limits.shared_bytes_block = p.sharedMemPerBlockOptin;
-  limits.architecture = p.major * 100 + p.minor * 10;
-  limits.overlap_launches = p.major >= 9;
-  return limits;
-}
 
 struct AttentionSpan {
   int32_t position, rows;
@@ -249,12 +207,12 @@ class DeviceAttention {
   }
   AttentionResult result() {
     gpu::check_runtime(cudaDeviceSynchronize(), "attention");
-    return {values_.get(),
-            scales_.get(),
-            quants_.get(),
-            sums_.get(),
-            relaid(case_, k_cache_.get(), false),
-            relaid(case_, v_cache_.get(), false)};
+    return {values_.values(),
+            scales_.values(),
+            quants_.values(),
+            sums_.values(),
+            relaid(case_, k_cache_.values(), false),
+            relaid(case_, v_cache_.values(), false)};
   }
 
  private:

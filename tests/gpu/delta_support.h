@@ -12,52 +12,11 @@
 #include <vector>
 
 #include "base/random.h"
+#include "gpu/device_array.h"
 #include "kernels/gpu/delta.h"
-#include "kernels/gpu/ops.h"
 #include "kernels/reference/reference.h"
 
 namespace dw::test {
-
-inline void must(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(status));
-  std::abort();
-}
-
-// An array on the device between two guards, all poison (NaN as a float) at first.
-template <class T>
-class DeviceArray {
- public:
-  explicit DeviceArray(size_t count) : count_(count) {
-    must(cudaMalloc(&memory_, bytes()), "cudaMalloc");
-    must(cudaMemset(memory_, 0xff, bytes()), "cudaMemset");
-  }
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    must(cudaMemcpy(data(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
-  }
-  ~DeviceArray() { cudaFree(memory_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  T* data() { return reinterpret_cast<T*>(memory_ + kGuardBytes); }
-  std::vector<T> values() {
-    std::vector<T> result(count_);
-    must(cudaMemcpy(result.data(), data(), count_ * sizeof(T), cudaMemcpyDeviceToHost), "cudaMemcpy");
-    return result;
-  }
-  bool guards_intact() {
-    std::vector<unsigned char> all(bytes());
-    must(cudaMemcpy(all.data(), memory_, all.size(), cudaMemcpyDeviceToHost), "cudaMemcpy");
-    const auto poisoned = [](unsigned char byte) { return byte == 0xff; };
-    return std::all_of(all.begin(), all.begin() + kGuardBytes, poisoned) &&
-           std::all_of(all.end() - kGuardBytes, all.end(), poisoned);
-  }
-
- private:
-  static constexpr std::ptrdiff_t kGuardBytes = 1024;
-  size_t bytes() const { return count_ * sizeof(T) + 2 * kGuardBytes; }
-  size_t count_;
-  unsigned char* memory_ = nullptr;
-};
 
 struct DeltaCase {
   int32_t k_heads = 2, v_heads = 4, k_dim = 128, v_dim = 128, taps = 4;
@@ -216,7 +175,7 @@ inline void run_gpu_piece(const DeltaCase& c, int32_t begin, int32_t count, cons
                    longest,
                    1 << 20};
   gpu::run_delta(context, op, plan);
-  must(cudaDeviceSynchronize(), "delta mixer");
+  gpu::check_runtime(cudaDeviceSynchronize(), "delta mixer");
   if (!values.guards_intact() || !quants.guards_intact() || !scales.guards_intact() ||
       !sums.guards_intact() || !scratch.guards_intact())
     r.trouble = "wrote outside";
@@ -242,17 +201,6 @@ inline DeltaResult run_gpu(const DeltaCase& c, const gpu::Limits& limits, const 
   r.state = state.values();
   r.conv_state = conv_state.values();
   return r;
-}
-
-inline gpu::Limits device_limits() {
-  gpu::Limits limits;
-  cudaDeviceProp properties = {};
-  must(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  limits.multiprocessors = properties.multiProcessorCount;
-  limits.shared_bytes_block = properties.sharedMemPerBlockOptin;
-  limits.architecture = properties.major * 100 + properties.minor * 10;
-  limits.overlap_launches = limits.architecture >= 900;
-  return limits;
 }
 
 inline double nmse_of(const std::vector<float>& a, const std::vector<float>& b) {

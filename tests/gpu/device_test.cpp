@@ -53,7 +53,7 @@ TEST(GpuNorm, IsTheReferences) {
         ops::Norm op{x.data(), select ? rows.data() : nullptr, weight.data(), 1e-6f, expected.view};
         reference->norm(op);
         const test::OnGpu<float> device_x(x), device_weight(weight);
-        const test::GpuActivations out(tokens, columns);
+        const test::CheckedActivations out(tokens, columns);
         op.x = device_x.data();
         op.weight = device_weight.data();
         op.out = out.view;
@@ -71,7 +71,7 @@ TEST(GpuPack, CopiesAndQuantises) {
     std::vector<float> x = test::normals(random, 5 * columns);
     std::fill_n(x.begin(), 32, 0.0f);
     const test::OnGpu<float> device_x(x);
-    const test::GpuActivations out(5, columns);
+    const test::CheckedActivations out(5, columns);
     gpu()->pack(device_x.data(), out.view);
     EXPECT_EQ(out.values.values(), x);
     out.check(std::to_string(columns));

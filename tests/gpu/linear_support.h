@@ -7,9 +7,8 @@
 #include <memory>
 #include <random>
 
+#include "gpu/device_array.h"
 #include "kernels/gpu/internal.h"
-#include "kernels/gpu/launch.h"
-#include "kernels/gpu/ops.h"
 #include "kernels/random_blocks.h"
 #include "kernels/reference/reference.h"
 #include "kernels/reference_support.h"
@@ -20,45 +19,6 @@ namespace dw::test {
 inline uint64_t new_seed() {
   return std::random_device{}();
 }
-
-// Device memory; every byte is 0xff at first, so that floats read before they are written are NaN.
-template <class T>
-class DeviceArray {
- public:
-  DeviceArray() = default;
-  explicit DeviceArray(size_t count) : count_(count) {
-    gpu::check_runtime(cudaMalloc(&data_, count * sizeof(T) + 16), "cudaMalloc");
-    gpu::check_runtime(cudaMemset(data_, 0xff, count * sizeof(T) + 16), "cudaMemset");
-  }
-  template <class Values>
-  requires requires(const Values& v) { v.data(); }
-  explicit DeviceArray(const Values& values) : DeviceArray(values.size()) { copy_in(values.data()); }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(DeviceArray&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), count_(std::exchange(other.count_, 0)) {}
-  DeviceArray& operator=(DeviceArray&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(count_, other.count_);
-    return *this;
-  }
-
-  T* get() const { return data_; }
-  size_t size() const { return count_; }
-  void copy_in(const T* from) {
-    gpu::check_runtime(cudaMemcpy(data_, from, count_ * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
-  }
-  std::vector<T> download() const {
-    gpu::check_runtime(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    std::vector<T> values(count_);
-    gpu::check_runtime(cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
-                       "cudaMemcpy");
-    return values;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t count_ = 0;
-};
 
 // A context on its own stream, overlapping launches as the device does.
 class GpuContext {
@@ -71,13 +31,8 @@ class GpuContext {
         iq3s_(quant::kIq3sGrid),
         iq1_(quant::kIq1Grid) {
     gpu::check_runtime(cudaStreamCreate(&context.stream), "cudaStreamCreate");
-    cudaDeviceProp properties;
-    gpu::check_runtime(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-    context.limits.multiprocessors = properties.multiProcessorCount;
-    context.limits.shared_bytes_block = properties.sharedMemPerBlockOptin;
-    context.limits.architecture = properties.major * 100 + properties.minor * 10;
-    context.limits.overlap_launches = properties.major >= 9;
-    context.tables = {iq2xxs_.get(), iq2xs_.get(), iq2s_.get(), iq3xxs_.get(), iq3s_.get(), iq1_.get()};
+    context.limits = device_limits();
+    context.tables = {iq2xxs_.data(), iq2xs_.data(), iq2s_.data(), iq3xxs_.data(), iq3s_.data(), iq1_.data()};
   }
   ~GpuContext() { cudaStreamDestroy(context.stream); }
 
@@ -112,9 +67,9 @@ struct GpuMatrix {
     const uint64_t stride = gpu::device_row_bytes(type, columns);
     const DeviceArray<std::byte> staged(file);
     data = DeviceArray<std::byte>(size_t(rows * count) * stride);
-    gpu::repack(context, type, columns, rows * count, staged.get(), data.get());
+    gpu::repack(context, type, columns, rows * count, staged.data(), data.data());
     gpu::check_runtime(cudaStreamSynchronize(context.stream), "repack");
-    view = {type, data.get(), rows, columns, count, stride};
+    view = {type, data.data(), rows, columns, count, stride};
   }
   const float* row(int64_t r) const { return values.data() + r * view.columns; }
 };
@@ -131,23 +86,23 @@ struct GpuActivations {
   GpuActivations(int64_t tokens, int64_t columns, Random* random) : host(tokens, columns) {
     const size_t count = size_t(tokens * columns);
     values = DeviceArray<float>(count);
-    view = {tokens, columns, values.get(), nullptr, nullptr, nullptr};
+    view = {tokens, columns, values.data(), nullptr, nullptr, nullptr};
     if (columns % 32 == 0) {
       quants = DeviceArray<int8_t>(count);
       scales = DeviceArray<float>(count / 32);
       sums = DeviceArray<int16_t>(count / 16);
-      view.quants = quants.get(), view.scales = scales.get(), view.sums = sums.get();
+      view.quants = quants.data(), view.scales = scales.data(), view.sums = sums.data();
     }
     if (random == nullptr) return;
     // Rows of different size; now and then a group of zeros.
     for (size_t i = 0; i < count; ++i)
       host.values[i] = (i / 32) % 13 == 5 ? 0.0f : random->normal() * float(1 + i / size_t(columns) % 3);
     reference::quantize(host.view);
-    values.copy_in(host.values.data());
+    values.set(host.values);
     if (view.quants == nullptr) return;
-    quants.copy_in(host.quants.data());
-    scales.copy_in(host.scales.data());
-    sums.copy_in(host.sums.data());
+    quants.set(host.quants);
+    scales.set(host.scales);
+    sums.set(host.sums);
   }
   // The value that the CPU multiplies with quantised weights.
   static double rounded(const OwnedActivations& x, size_t i) {

@@ -51,7 +51,7 @@ struct Output {
   }
   // What the product added, as errors against weights and x.
   Errors errors(const GpuMatrix& w, const test::OwnedActivations& x) const {
-    const std::vector<float> after = data.download();
+    const std::vector<float> after = data.values();
     Errors e;
     const bool quantised = !test::is_float(w.view.type);
     for (size_t i = 0; i < after.size(); ++i) {
@@ -77,7 +77,7 @@ struct Output {
 };
 
 ops::Linear linear_of(const GpuMatrix& w, const Output& out) {
-  return {w.view, out.data.get(), out.stride, out.add};
+  return {w.view, out.data.data(), out.stride, out.add};
 }
 
 TEST_P(GpuLinear, EmbedsTheDequantisedRows) {
@@ -91,9 +91,9 @@ TEST_P(GpuLinear, EmbedsTheDequantisedRows) {
     ops::Embed op;
     op.table = table.view;
     op.tokens = tokens;
-    op.out = out.get();
-    gpu::embed(gpu_->context, op, device_ids.get());
-    const std::vector<float> got = out.download();
+    op.out = out.data();
+    gpu::embed(gpu_->context, op, device_ids.data());
+    const std::vector<float> got = out.values();
     for (int64_t t = 0; t < tokens; ++t)
       for (int64_t i = 0; i < columns; ++i) {
         // One rounding may be missing where scale * q + offset is fused.
@@ -139,9 +139,9 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuLinear, testing::ValuesIn(test::all_matrix_ty
 class GpuGemv : public test::WithGpu<testing::Test> {};
 
 void expect_normed(const GpuActivations& got, const std::vector<float>& expected) {
-  const std::vector<float> values = got.values.download(), scales = got.scales.download();
-  const std::vector<int8_t> quants = got.quants.download();
-  const std::vector<int16_t> sums = got.sums.download();
+  const std::vector<float> values = got.values.values(), scales = got.scales.values();
+  const std::vector<int8_t> quants = got.quants.values();
+  const std::vector<int16_t> sums = got.sums.values();
   ASSERT_LE(test::nmse(values, expected), 1e-12);
   test::OwnedActivations host(got.view.tokens, got.view.columns);
   host.values = values;
@@ -166,8 +166,8 @@ TEST_F(GpuGemv, SeveralMatricesBehindOneNorm) {
     const DeviceArray<float> device_x(x), device_weight(weight);
     GpuActivations normed(tokens, columns, nullptr);
     ops::Norm norm;
-    norm.x = device_x.get();
-    norm.weight = device_weight.get();
+    norm.x = device_x.data();
+    norm.weight = device_weight.data();
     norm.out = normed.view;
     std::vector<GpuMatrix> matrices;
     std::vector<Output> outputs;
@@ -205,10 +205,10 @@ TEST_F(GpuGemv, RunsAreEqual) {
   std::vector<float> first;
   for (int run = 0; run < 3; ++run) {
     const DeviceArray<float> out(512);
-    const ops::Linear call[] = {{w.view, out.get(), 0, false}};
+    const ops::Linear call[] = {{w.view, out.data(), 0, false}};
     gpu::gemv(gpu_->context, x.view, call, nullptr);
-    if (run == 0) first = out.download();
-    ASSERT_EQ(out.download(), first);
+    if (run == 0) first = out.values();
+    ASSERT_EQ(out.values(), first);
   }
 }
 

@@ -104,12 +104,12 @@ struct Problem {
     op.x = x.view;
     op.gate = gate.view, op.up = up.view, op.gate_up = gate_up.view, op.down = down.view;
     op.shared_gate = shared_gate.view, op.shared_up = shared_up.view, op.shared_down = shared_down.view;
-    op.out = out.get();
+    op.out = out.data();
     gpu::moe_decode(
         context, op,
-        {device_ids.get(), device_weights.get(), s.shared_weighted ? device_shared.get() : nullptr},
-        hidden.get());
-    const std::vector<float> after = out.download();
+        {device_ids.data(), device_weights.data(), s.shared_weighted ? device_shared.data() : nullptr},
+        hidden.data());
+    const std::vector<float> after = out.values();
     Errors e;
     for (int64_t t = 0; t < s.tokens; ++t) {
       const auto exact = expected(t, false), cpu = expected(t, true);

@@ -7,64 +7,26 @@
 #include <string>
 #include <vector>
 
-#include "kernels/gpu/launch.h"
+#include "gpu/device_array.h"
 #include "kernels/gpu/moe_route.h"
-#include "kernels/gpu/ops.h"
 #include "kernels/random_blocks.h"
 #include "kernels/reference_support.h"
 #include "quant/iq_tables.h"
 
 namespace dw::moe_test {
 
+using test::DeviceArray;
 using test::random_weights;
-
-// Memory that begins with a pattern that is NaN in every float format.
-template <class T>
-class DeviceArray {
- public:
-  explicit DeviceArray(size_t count) : count_(count) {
-    gpu::check_runtime(cudaMalloc(&data_, bytes()), "cudaMalloc");
-    poison();
-  }
-  explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) { upload(values); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  ~DeviceArray() { cudaFree(data_); }
-
-  void poison() { gpu::check_runtime(cudaMemset(data_, 0xff, bytes()), "cudaMemset"); }
-  void upload(const std::vector<T>& values) { upload_at(0, values.data(), values.size()); }
-  void upload_at(size_t first, const T* values, size_t count) {
-    gpu::check_runtime(cudaMemcpy(data_ + first, values, count * sizeof(T), cudaMemcpyHostToDevice),
-                       "cudaMemcpy");
-  }
-  std::vector<T> download() const {
-    std::vector<T> values(count_);
-    gpu::check_runtime(cudaMemcpy(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
-                       "cudaMemcpy");
-    return values;
-  }
-  T* get() const { return data_; }
-  size_t bytes() const { return (count_ ? count_ : 1) * sizeof(T); }
-
- private:
-  T* data_ = nullptr;
-  size_t count_;
-};
 
 // The context of tests: its scratch, counters and tables live here.
 struct TestContext {
   explicit TestContext(uint64_t scratch_bytes) : scratch(scratch_bytes), counters(size_t(gpu::kCounters)) {
-    counters.upload(std::vector<uint32_t>(size_t(gpu::kCounters), 0));
-    cudaDeviceProp properties = {};
-    gpu::check_runtime(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    counters.set(std::vector<uint32_t>(size_t(gpu::kCounters), 0));
     gpu::check_runtime(cudaStreamCreate(&context.stream), "cudaStreamCreate");
-    context.limits.multiprocessors = properties.multiProcessorCount;
-    context.limits.shared_bytes_block = properties.sharedMemPerBlockOptin;
-    context.limits.architecture = properties.major * 100 + properties.minor * 10;
-    context.limits.overlap_launches = true;
-    context.scratch = scratch.get();
+    context.limits = test::device_limits();
+    context.scratch = scratch.data();
     context.scratch_bytes = scratch_bytes;
-    context.counters = counters.get();
+    context.counters = counters.data();
     context.tables.iq2xxs = grid(quant::kIq2xxsGrid);
     context.tables.iq2xs = grid(quant::kIq2xsGrid);
     context.tables.iq2s = grid(quant::kIq2sGrid);
@@ -106,13 +68,13 @@ struct TestMatrix {
     const uint64_t matrix = uint64_t(rows) * quant::row_bytes(type, uint64_t(columns));
     for (int64_t first = 0; first < count; first += distinct) {
       const int64_t here = std::min(distinct, count - first);
-      gpu::repack(context, type, columns, rows * here, staging.get(),
-                  device.get() + uint64_t(first * rows) * row_bytes);
+      gpu::repack(context, type, columns, rows * here, staging.data(),
+                  device.data() + uint64_t(first * rows) * row_bytes);
     }
     gpu::check_runtime(cudaStreamSynchronize(context.stream), "repack");
     (void)matrix;
     host_view = {type, file.data(), rows, columns, distinct, 0};
-    device_view = {type, device.get(), rows, columns, count, row_bytes};
+    device_view = {type, device.data(), rows, columns, count, row_bytes};
   }
 
  private:
@@ -161,9 +123,9 @@ struct TestActivations {
         rows(data),
         quants(data.size()),
         sums(data.size() / 16 + 1) {
-    view = {tokens, columns, values.get(), nullptr, nullptr, nullptr};
-    if (columns % 32 == 0) view.quants = quants.get(), view.scales = scales.get(), view.sums = sums.get();
-    gpu::pack(context, rows.get(), view);
+    view = {tokens, columns, values.data(), nullptr, nullptr, nullptr};
+    if (columns % 32 == 0) view.quants = quants.data(), view.scales = scales.data(), view.sums = sums.data();
+    gpu::pack(context, rows.data(), view);
   }
 };
 

@@ -74,7 +74,7 @@ struct MoeData {
                     deviation(c.hidden), random),
         shared_up(owner.context, c.shared, std::max<int64_t>(c.shared_width, 1), c.hidden, 1,
                   deviation(c.hidden), random),
-        shared_down(owner.context, c.shared, c.hidden, std::max<int64_t>(c.shared_width, 256), 1,
+        shared_down(owner.context, c.shared, c.hidden, c.shared_width > 0 ? c.shared_width : 256, 1,
                     deviation(c.width), random),
         x(make_x()),
         shared_router(normals(random, c.hidden, deviation(c.hidden))),
@@ -99,9 +99,9 @@ struct MoeData {
       host.shared_up = shared_up.host_view, device.shared_up = shared_up.device_view;
       host.shared_down = shared_down.host_view, device.shared_down = shared_down.device_view;
       if (c.shared_router)
-        host.shared_router = shared_router.data(), device.shared_router = device_shared_router.get();
+        host.shared_router = shared_router.data(), device.shared_router = device_shared_router.data();
     }
-    device.out = out.get();
+    device.out = out.data();
   }
 
   static float deviation(int64_t columns) { return 1 / std::sqrt(float(columns)); }
@@ -160,7 +160,7 @@ double moe_error(MoeData& data) {
   std::vector<float> expected = data.start;
   data.host.out = expected.data();
   run_reference(data.host);
-  const std::vector<float> found = data.out.download();
+  const std::vector<float> found = data.out.values();
   const std::vector<bool> clear = data.clear_choices();
   std::vector<float> a, b;
   int64_t skipped = 0;
@@ -286,12 +286,12 @@ TEST(MoeMma, SameBitsEveryTime) {
   MoeData data({.experts = 64, .top_k = 6, .shared_width = 256, .tokens = 500}, seed_of(40));
   ASSERT_TRUE(gpu::moe_mma(data.owner.context, data.device));
   data.owner.synchronize();
-  const std::vector<float> first = data.out.download();
+  const std::vector<float> first = data.out.values();
   for (int i = 0; i < 5; ++i) {
-    data.out.upload(data.start);
+    data.out.set(data.start);
     ASSERT_TRUE(gpu::moe_mma(data.owner.context, data.device));
     data.owner.synchronize();
-    ASSERT_EQ(std::memcmp(first.data(), data.out.download().data(), first.size() * 4), 0);
+    ASSERT_EQ(std::memcmp(first.data(), data.out.values().data(), first.size() * 4), 0);
   }
 }
 
@@ -319,14 +319,14 @@ TEST(LinearMma, TypesAndShapes) {
         expected.push_back(start.back());
         outs.push_back(std::make_unique<DeviceArray<float>>(start.back()));
         host[i] = {matrix.host_view, nullptr, stride, random.below(2) == 0};
-        device[i] = {matrix.device_view, outs.back()->get(), stride, host[i].add};
+        device[i] = {matrix.device_view, outs.back()->data(), stride, host[i].add};
       }
       for (int i = 0; i < 2; ++i) host[i].out = expected[i].data();
       reference::linear({tokens, columns, const_cast<float*>(x.data())}, host);
       ASSERT_TRUE(gpu::linear_mma(owner.context, activations.view, device));
       owner.synchronize();
       for (int i = 0; i < 2; ++i) {
-        const double error = test::nmse(outs[i]->download(), expected[i]);
+        const double error = test::nmse(outs[i]->values(), expected[i]);
         std::printf("  %s %lldx%lld tokens %lld add %d: NMSE %.2e\n",
                     std::string(quant::type_info(type).name).c_str(), (long long)host[i].weight.rows,
                     (long long)columns, (long long)tokens, host[i].add, error);
@@ -360,16 +360,16 @@ void expect_route(int32_t experts, int32_t top_k, int64_t hidden, int64_t tokens
   op.expert_count = experts, op.top_k = top_k;
   op.x = fused ? target.view : activations.view;
   op.router = router.device_view;
-  if (shared) op.shared_router = device_shared.get();
-  const ops::Norm device_norm = {activations.rows.get(), nullptr, device_weight.get(), 1e-6f, target.view};
+  if (shared) op.shared_router = device_shared.data();
+  const ops::Norm device_norm = {activations.rows.data(), nullptr, device_weight.data(), 1e-6f, target.view};
   for (int i = 0; i < 3; ++i) {  // the counter must come back to zero
     ids.poison(), weights.poison();
     ASSERT_TRUE(gpu::route_few(owner.context, op, fused ? &device_norm : nullptr,
-                               {ids.get(), weights.get(), shared_weight.get()}, logits.get()));
+                               {ids.data(), weights.data(), shared_weight.data()}, logits.data()));
     owner.synchronize();
   }
-  const std::vector<int32_t> found = ids.download();
-  const std::vector<float> found_weights = weights.download(), found_shared = shared_weight.download();
+  const std::vector<int32_t> found = ids.values();
+  const std::vector<float> found_weights = weights.values(), found_shared = shared_weight.values();
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = normed.values.data() + t * hidden;
     const std::vector<float> scores = reference::multiply(router.host_view, row);
@@ -391,9 +391,9 @@ void expect_route(int32_t experts, int32_t top_k, int64_t hidden, int64_t tokens
     }
   }
   if (!fused) return;
-  EXPECT_LE(test::nmse(target.values.download(), normed.values), kExactError);
+  EXPECT_LE(test::nmse(target.values.values(), normed.values), kExactError);
   if (hidden % 32 == 0) {
-    const std::vector<int8_t> quants = target.quants.download();
+    const std::vector<int8_t> quants = target.quants.values();
     int64_t off = 0;
     for (size_t i = 0; i < quants.size(); ++i) {
       EXPECT_LE(std::abs(quants[i] - normed.quants[i]), 1);
@@ -424,10 +424,10 @@ TEST(ChooseExperts, TiesGoToTheLowerIndex) {
   DeviceArray<uint16_t> keys(16);
   ops::Moe op;
   op.expert_count = experts, op.top_k = top_k, op.x.tokens = 2;
-  gpu::choose_experts(owner.context, op, device_logits.get(), experts,
-                      {ids.get(), weights.get(), shared.get()}, keys.get(), counts.get());
+  gpu::choose_experts(owner.context, op, device_logits.data(), experts,
+                      {ids.data(), weights.data(), shared.data()}, keys.data(), counts.data());
   owner.synchronize();
-  EXPECT_EQ(ids.download(), (std::vector<int32_t>{0, 1, 2, 3, 4, 40, 70, 0, 1, 2}));
+  EXPECT_EQ(ids.values(), (std::vector<int32_t>{0, 1, 2, 3, 4, 40, 70, 0, 1, 2}));
 }
 
 }  // namespace

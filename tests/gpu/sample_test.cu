@@ -41,8 +41,8 @@ void check(const Shape& s, std::mt19937_64& random) {
   context.scratch = scratch.data();
   gpu::top_logits(context, device.data(), s.rows, s.vocabulary, s.k, ids.data(), values.data(), sums.data());
   gpu::check_runtime(cudaDeviceSynchronize(), "top_logits");
-  const std::vector<int32_t> got_ids = ids.get();
-  const std::vector<float> got_values = values.get(), got_sums = sums.get();
+  const std::vector<int32_t> got_ids = ids.values();
+  const std::vector<float> got_values = values.values(), got_sums = sums.values();
   for (int64_t row = 0; row < s.rows; ++row) {
     const float* x = logits.data() + row * s.vocabulary;
     std::vector<int32_t> order(size_t(s.vocabulary));

@@ -62,13 +62,13 @@ class OnGpu {
 };
 
 // Activations on the GPU; poison at first.
-struct GpuActivations {
+struct CheckedActivations {
   OnGpu<float> values, scales;
   OnGpu<int8_t> quants;
   OnGpu<int16_t> sums;
   ops::Activations view;
 
-  GpuActivations(int64_t tokens, int64_t columns)
+  CheckedActivations(int64_t tokens, int64_t columns)
       : values(size_t(tokens * columns)),
         scales(size_t(tokens * columns / 32 + 1)),
         quants(size_t(tokens * columns)),
@@ -79,8 +79,8 @@ struct GpuActivations {
     view.scales = scales.data();
     view.sums = sums.data();
   }
-  GpuActivations(const GpuActivations&) = delete;
-  GpuActivations& operator=(const GpuActivations&) = delete;
+  CheckedActivations(const CheckedActivations&) = delete;
+  CheckedActivations& operator=(const CheckedActivations&) = delete;
 
   // Guards whole, and the quantised part what ops.h says of the values.
   void check(const std::string& what) const {

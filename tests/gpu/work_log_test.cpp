@@ -36,7 +36,7 @@ class Pass {
   int32_t layers_;
   std::vector<ops::Span> spans_;
   test::OnGpu<float> x_{std::vector<float>(kColumns, 1.5f)}, weight_{std::vector<float>(kColumns, 2.0f)};
-  test::GpuActivations out_{1, kColumns};
+  test::CheckedActivations out_{1, kColumns};
 };
 
 void expect_layers(const std::vector<WorkRecord>& log, int32_t layers, int32_t passes) {
