@@ -143,7 +143,7 @@ void Model::reserve(int64_t tokens) {
     Stage& experts = stages_[size_t(placement_.experts[i])];
     experts.device->reserve(expert_op(experts, w, tokens));
     if (w.recurrent)
-      mixer.device->reserve(delta_op(tokens));
+      mixer.device->reserve(delta_op(*mixer.device, tokens));
     else
       mixer.device->reserve(attention_op(tokens));
   }
@@ -246,14 +246,14 @@ void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, 
 }
 
 // The sizes of the mixers' ops; data comes with the call.
-ops::DeltaMixer Model::delta_op(int64_t tokens) const {
+ops::DeltaMixer Model::delta_op(const Device& device, int64_t tokens) const {
   ops::DeltaMixer op;
   op.k_heads = h_.k_heads;
   op.v_heads = h_.v_heads;
   op.k_dim = h_.k_dim;
   op.v_dim = h_.v_dim;
   op.conv_taps = h_.conv_taps;
-  op.chunk = options_.delta_chunk;
+  op.chunk = options_.delta_chunk == kDeviceChunk ? device.default_delta_chunk() : options_.delta_chunk;
   op.min_chunked_tokens = options_.min_chunked_tokens;
   op.tokens = tokens;
   op.eps = h_.norm_eps;
@@ -303,7 +303,7 @@ void Model::delta_layer(Stage& s, const LayerWeights& w, int32_t layer, const Ba
   projections.push_back({w.ba, s.work.small.as<float>()});
   s.device->norm_linear(norm_op(s, w.attn_norm, tokens), projections);
 
-  ops::DeltaMixer op = delta_op(tokens);
+  ops::DeltaMixer op = delta_op(*s.device, tokens);
   op.spans = batch.spans;
   op.qkv = qkv;
   op.z = z;
