@@ -11,12 +11,17 @@ namespace {
 
 constexpr int kWaves = kGemvThreads / kWave;
 
-// Rows a block takes, so that all blocks of all outputs run at once and carry about the same bytes.
-int rows_per_block(const ops::Matrix& w, int rows_together, double bytes_per_block) {
+// Rows that a wave handles side by side: short rows do not fill it.
+int slots_of(const ops::Matrix& w) {
   const int units = is_float_type(w.type) ? int(w.row_stride() / 16) : int(w.columns / 32);
   int slots = 1;
   while (slots < kWave && units * slots * 2 <= kWave) slots *= 2;
-  const int granule = kWaves * slots * rows_together;
+  return slots;
+}
+
+// Rows a block takes, so that all blocks of all outputs run at once and carry about the same bytes.
+int rows_per_block(const ops::Matrix& w, int rows_together, double bytes_per_block) {
+  const int granule = kWaves * slots_of(w) * rows_together;
   const double rows = bytes_per_block / double(w.row_stride());
   return std::max(granule, int(rows / granule + 0.999) * granule);
 }
@@ -26,15 +31,9 @@ size_t shared_bytes(const ops::Matrix& w, int64_t columns, int tokens) {
   return staged_bytes(tokens, columns, is_fine_type(w.type));
 }
 
-template <int kTokens>
-void run(Context& context, GemvArguments& a, std::span<const ops::Linear> outputs, const Work& work) {
-  double bytes = 0;
-  size_t shared = 0;
-  for (const ops::Linear& output : outputs) {
-    bytes += double(output.weight.matrix_bytes());
-    shared = std::max(shared, shared_bytes(output.weight, a.x.columns, kTokens));
-  }
-  const double share = bytes / (context.limits.multiprocessors * gemv_blocks(kTokens));
+// Fills a.outputs for kernels in which a wave handles `rows_together` rows side by side.
+void share_out(GemvArguments& a, std::span<const ops::Linear> outputs, int rows_together,
+               double bytes_per_block) {
   int block = 0;
   for (size_t i = 0; i < outputs.size(); ++i) {
     const ops::Matrix& w = outputs[i].weight;
@@ -45,12 +44,57 @@ void run(Context& context, GemvArguments& a, std::span<const ops::Linear> output
     o.row_bytes = uint32_t(w.row_stride());
     o.rows = int32_t(w.rows);
     o.first_block = block;
-    o.rows_per_block = rows_per_block(w, gemv_rows_together(kTokens), share);
+    o.slots = slots_of(w);
+    o.rows_per_block = rows_per_block(w, rows_together, bytes_per_block);
     o.type = w.type;
     o.add = outputs[i].add;
     block += int(ceil_div(o.rows, o.rows_per_block));
   }
   a.blocks = block;
+}
+
+#if defined(DW_GPU_CUDA)
+// Hopper's kernel, where the rings of all the blocks that should run at once fit in shared memory.
+template <int kTokens, int kRows>
+bool run_stream(Context& context, GemvArguments& a, std::span<const ops::Linear> outputs, const Work& work,
+                size_t staged, double share) {
+  share_out(a, outputs, kRows, share);
+  // A block a multiprocessor at least, or fewer rows together.
+  if (kRows > (kTokens == 1 ? 1 : 2) && a.blocks < context.limits.multiprocessors * 7 / 4) return false;
+  GemvRing ring = {uint32_t((staged + 127) / 128 * 128), 4};
+  size_t set_bytes = 0;
+  for (size_t i = 0; i < outputs.size(); ++i)
+    set_bytes = std::max(set_bytes, size_t(kRows) * a.outputs[i].slots * a.outputs[i].row_bytes);
+  const size_t room = context.limits.shared_bytes_block / gemv_blocks(kTokens) - 2048;
+  while (ring.slots > 1 && ring.staged_bytes + kWaves * ring.slots * set_bytes > room) --ring.slots;
+  const size_t shared = ring.staged_bytes + kWaves * ring.slots * set_bytes;
+  int sets = 1;  // of a wave
+  for (size_t i = 0; i < outputs.size(); ++i)
+    sets = std::max(sets, a.outputs[i].rows_per_block / (kWaves * kRows * a.outputs[i].slots));
+  if (shared > room || ring.slots < std::min(sets, 2)) return false;
+  launch_gemv_stream<kTokens, kRows>(context, work, a, ring, shared);
+  return true;
+}
+#endif
+
+template <int kTokens>
+void run(Context& context, GemvArguments& a, std::span<const ops::Linear> outputs, const Work& work) {
+  double bytes = 0;
+  size_t shared = 0;
+  for (const ops::Linear& output : outputs) {
+    bytes += double(output.weight.matrix_bytes());
+    shared = std::max(shared, shared_bytes(output.weight, a.x.columns, kTokens));
+  }
+  const double share = bytes / (context.limits.multiprocessors * gemv_blocks(kTokens));
+#if defined(DW_GPU_CUDA)
+  if (context.limits.architecture >= 900) {
+    if (run_stream<kTokens, 4>(context, a, outputs, work, shared, share)) return;
+    if (run_stream<kTokens, 2>(context, a, outputs, work, shared, share)) return;
+    if constexpr (kTokens == 1)
+      if (run_stream<1, 1>(context, a, outputs, work, shared, share)) return;
+  }
+#endif
+  share_out(a, outputs, gemv_rows_together(kTokens), share);
   const auto launch_kernel = kTokens == 1   ? launch_gemv_1
                              : kTokens == 2 ? launch_gemv_2
                              : kTokens == 4 ? launch_gemv_4

@@ -15,6 +15,7 @@ struct GemvOutput {
   int32_t rows;
   int32_t first_block;
   int32_t rows_per_block;
+  int32_t slots;  // rows that a wave handles side by side
   quant::Type type;
   bool add;
 };
@@ -41,6 +42,16 @@ void launch_gemv_1(Context& context, const Work& work, const GemvArguments& a, s
 void launch_gemv_2(Context& context, const Work& work, const GemvArguments& a, size_t shared);
 void launch_gemv_4(Context& context, const Work& work, const GemvArguments& a, size_t shared);
 void launch_gemv_8(Context& context, const Work& work, const GemvArguments& a, size_t shared);
+
+// The same on Hopper (sm90/gemv_stream_*.cu), rows through a ring of a few sets a wave in shared memory.
+struct GemvRing {
+  uint32_t staged_bytes;  // of activations, before the ring
+  int32_t slots;
+};
+// Instances: 1 token with 1, 2 or 4 rows together; 2, 4 and 8 tokens with 2 or 4.
+template <int kTokens, int kRows>
+void launch_gemv_stream(Context& context, const Work& work, const GemvArguments& a, GemvRing ring,
+                        size_t shared);
 
 // Bytes of a token's activations in shared memory: staged for quantised weights, fp32 (columns rounded up to
 // 8, the rest zero) for others.

@@ -19,6 +19,7 @@ struct QuantisedUnits {
 
   DW_DEVICE int count(int columns) { return columns / 32; }
   DW_DEVICE Raw fetch(const uint8_t* row, int columns, int unit) { return W::fetch(row, columns, unit); }
+  // Only the low three bits of `unit` matter: blocks have eight chunks.
   DW_DEVICE Unit decode(const Raw& raw, int unit, const IqTables& tables) {
     return W::decode(raw, unit, tables);
   }
@@ -120,19 +121,27 @@ DW_DEVICE int lanes_of_row(int units) {
 }
 
 // Sums each of kCount (a power of two <= 32) values over all lanes of a wave; lane l gets the total of value
-// l % kCount.
+// l % kCount. A recursion, not a loop: compilers leave the loop as it is and put the values in memory.
 template <int kCount>
-DW_DEVICE float sum_values(float (&v)[kCount], int lane) {
+DW_DEVICE float sum_values(const float (&v)[kCount], int lane) {
+  if constexpr (kCount > 1) {
+    constexpr int kHalf = kCount / 2;
+    const bool upper = (lane & kHalf) != 0;
+    float half[kHalf];
 #pragma unroll
-  for (int n = kCount / 2; n > 0; n /= 2) {
-    const bool upper = (lane & n) != 0;
-#pragma unroll
-    for (int i = 0; i < n; ++i) {
-      const float sent = upper ? v[i] : v[i + n], kept = upper ? v[i + n] : v[i];
-      v[i] = kept + lane_xor(sent, n);
+    for (int i = 0; i < kHalf; ++i) {
+      const float low = v[i], high = v[i + kHalf];
+      const float sent = upper ? low : high, kept = upper ? high : low;
+      half[i] = kept + lane_xor(sent, kHalf);
     }
+    return sum_values<kHalf>(half, lane);
+  } else {
+    return v[0];
   }
-  float sum = v[0];
+}
+template <int kCount>
+DW_DEVICE float sum_values_of_wave(const float (&v)[kCount], int lane) {
+  float sum = sum_values<kCount>(v, lane);
 #pragma unroll
   for (int mask = kCount; mask < kWave; mask *= 2) sum += lane_xor(sum, mask);
   return sum;
@@ -165,6 +174,8 @@ struct RowLoop {
     return (group * kOwnRows + (kPair ? 0 : r)) * slots + slot;
   }
   __device__ __forceinline__ int unit_of(int step) const { return step * lanes + lane % lanes; }
+  // What stands for a unit's number in decode(): its place in a block of eight, the same in every step.
+  __device__ __forceinline__ int phase() const { return lane % lanes; }
   __device__ __forceinline__ void fetch(int group, int step, Raw (&raw)[kRows]) const {
     const int unit = min(unit_of(step), units - 1);
 #pragma unroll
@@ -178,24 +189,30 @@ struct RowLoop {
   __device__ __forceinline__ void finish(int group, float (&sums)[kRows * kTokens],
                                          const Store& store) const {
     if (!kPair && lanes == kWave) {
-      const float total = sum_values(sums, lane);
+      const float total = sum_values_of_wave(sums, lane);
       const int row = row_of(group, lane / kTokens);
       if constexpr (!kPair)
         if (lane < kRows * kTokens && row < row_count) store(row, lane % kTokens, total);
       return;
     }
+    // The masks outside: sums are indexed by constants only, so that they stay in registers.
+    for (int mask = 1; mask < lanes; mask *= 2) {
 #pragma unroll
-    for (int i = 0; i < kRows * kTokens; ++i)
-      for (int mask = 1; mask < lanes; mask *= 2) sums[i] += lane_xor(sums[i], mask);
-    if (lane % lanes != 0) return;
+      for (int i = 0; i < kRows * kTokens; ++i) sums[i] += lane_xor(sums[i], mask);
+    }
+    const int own = lane % lanes;
     if constexpr (kPair) {
       const int row = row_of(group, 0);
-      if (row < row_count) store(row, sums[0], sums[1]);
+      if (own == 0 && row < row_count) store(row, sums[0], sums[1]);
     } else {
+      // Lane `own` of a row stores the values own, own + lanes, ..., again without indexing sums.
+      for (int first = 0; first < kRows * kTokens; first += lanes) {
+        const int which = first + own;
+        float total = 0;
 #pragma unroll
-      for (int i = 0; i < kRows * kTokens; ++i) {
-        const int row = row_of(group, i / kTokens);
-        if (row < row_count) store(row, i % kTokens, sums[i]);
+        for (int i = 0; i < kRows * kTokens; ++i) total = i == which ? sums[i] : total;
+        const int row = row_of(group, which / kTokens);
+        if (which < kRows * kTokens && row < row_count) store(row, which % kTokens, total);
       }
     }
   }
@@ -223,7 +240,7 @@ struct RowLoop {
         const int at = unit_of(step);
         typename Units::Unit decoded[kRows];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) decoded[r] = Units::decode(raw[i][r], at, tables);
+        for (int r = 0; r < kRows; ++r) decoded[r] = Units::decode(raw[i][r], phase(), tables);
         if (next_group < groups) fetch(next_group, next_step, raw[i]);
         advance();
         if (at < units) multiply(decoded, at, sums);
