@@ -146,33 +146,54 @@ DW_DEVICE void run_chunk(const ops::DeltaMixer& op, const DeltaRows& rows, Chunk
   const float* v = u + 2 * op.k_heads * kDim + h * kDim + first_column + c;
   const float decay = expf(shared.sums[t]);
   float ks[4] = {}, qs[4] = {};
-  for (int d = 0; d < kDim; ++d) {
-    add_scaled(ks, shared.k[t][d], &shared.s[d][c]);
-    add_scaled(qs, q[d], &shared.s[d][c]);
+#pragma unroll 4
+  for (int d = 0; d < kDim; d += 4) {
+    const float4 k4 = *reinterpret_cast<const float4*>(&shared.k[t][d]);
+    const float4 q4 = *reinterpret_cast<const float4*>(q + d);
+    const float keys[4] = {k4.x, k4.y, k4.z, k4.w}, queries[4] = {q4.x, q4.y, q4.z, q4.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      add_scaled(ks, keys[i], &shared.s[d + i][c]);
+      add_scaled(qs, queries[i], &shared.s[d + i][c]);
+    }
   }
   for (int i = 0; i < 4; ++i) ks[i] = t < count ? v[i] - decay * ks[i] : 0.0f;
   store4(&shared.x[t][c], ks);
   __syncthreads();
 
+  // The triangles are zero above the diagonal: whole rows, four at a time.
   float vd[4] = {};
-  for (int j = 0; j <= t; ++j) add_scaled(vd, shared.t[t][j], &shared.x[j][c]);
+#pragma unroll 2
+  for (int j = 0; j < kChunk; j += 4) {
+    const float4 f = *reinterpret_cast<const float4*>(&shared.t[t][j]);
+    add_scaled(vd, f.x, &shared.x[j][c]), add_scaled(vd, f.y, &shared.x[j + 1][c]);
+    add_scaled(vd, f.z, &shared.x[j + 2][c]), add_scaled(vd, f.w, &shared.x[j + 3][c]);
+  }
   store4(&shared.vd[t][c], vd);
   __syncthreads();
 
-  for (int i = 0; i < 4; ++i) qs[i] *= decay * (1.0f / sqrtf(float(kDim)));
-  for (int j = 0; j <= t; ++j) add_scaled(qs, shared.p[t][j], &shared.vd[j][c]);
-  if (t < count) store4(op.out.values + (row * op.v_heads + h) * kDim + first_column + c, qs);
-  const float last = shared.sums[kChunk - 1];
-#pragma unroll
-  for (int r = 0; r < kDim / kChunk; ++r) {
-    const int d = t + r * kChunk;
-    float s[4] = {};
-    add_scaled(s, expf(last), &shared.s[d][c]);
-    for (int j = 0; j < kChunk; ++j) {
-      add_scaled(s, shared.k[j][d] * expf(last - shared.sums[j]), &shared.vd[j][c]);
-    }
-    store4(&shared.s[d][c], s);
+  const float last = shared.sums[kChunk - 1], to_end = expf(last - shared.sums[t]);
+  for (int i = 0; i < 4; ++i) qs[i] *= decay * (1.0f / sqrtf(float(kDim))), vd[i] *= to_end;
+  store4(&shared.x[t][c], vd);  // Vd e^(G_C - G)
+#pragma unroll 2
+  for (int j = 0; j < kChunk; j += 4) {
+    const float4 f = *reinterpret_cast<const float4*>(&shared.p[t][j]);
+    add_scaled(qs, f.x, &shared.vd[j][c]), add_scaled(qs, f.y, &shared.vd[j + 1][c]);
+    add_scaled(qs, f.z, &shared.vd[j + 2][c]), add_scaled(qs, f.w, &shared.vd[j + 3][c]);
   }
+  if (t < count) store4(op.out.values + (row * op.v_heads + h) * kDim + first_column + c, qs);
+  __syncthreads();
+  constexpr int kRows = kDim / kChunk;
+  float s[kRows][4] = {};
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) add_scaled(s[r], expf(last), &shared.s[t + r * kChunk][c]);
+#pragma unroll 4
+  for (int j = 0; j < kChunk; ++j) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) add_scaled(s[r], shared.k[j][t + r * kChunk], &shared.x[j][c]);
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) store4(&shared.s[t + r * kChunk][c], s[r]);
 }
 
 template <int kChunk>

@@ -1,4 +1,4 @@
-// Thread block clusters (PTX ISA: barrier.cluster, mapa, st.shared::cluster). Needs sm_90.
+// Thread block clusters (PTX ISA: barrier.cluster). Needs sm_90.
 #pragma once
 
 #include "kernels/gpu/compat.h"
@@ -18,23 +18,6 @@ DW_DEVICE void cluster_arrive() {
 }
 DW_DEVICE void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// The address in block `rank` of the cluster of what lies at `local` in this block.
-DW_DEVICE uint32_t remote_address(const void* local, uint32_t rank) {
-  uint32_t address;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(address)
-               : "r"(uint32_t(__cvta_generic_to_shared(local))), "r"(rank));
-  return address;
-}
-DW_DEVICE void store_remote(float* local, uint32_t rank, float value) {
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote_address(local, rank)), "f"(value) : "memory");
-}
-DW_DEVICE void store_remote2(float2* local, uint32_t rank, float2 value) {
-  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(remote_address(local, rank)), "f"(value.x),
-               "f"(value.y)
-               : "memory");
 }
 
 // A hint: brings the line into L2. Reads no value, so it may come before wait_for_previous().

@@ -1,19 +1,20 @@
 // The delta mixer token by token on sm_90: one launch. A cluster of blocks has a K head of a span with its V
 // heads: whoever reads a row of the convolution's state is in the cluster, so that its barrier stands between
-// the last read and the write, and the norm over a head's columns is exchanged through shared memory.
+// the last read and the write. The sums of the norm over a head's columns are sent from block to block.
 #include "kernels/gpu/activations.h"
 #include "kernels/gpu/delta.h"
 #include "kernels/gpu/delta_device.h"
 #include "kernels/gpu/delta_step.h"
 #include "kernels/gpu/launch.h"
 #include "kernels/gpu/sm90/delta_cluster.h"
+#include "kernels/gpu/sm90/delta_ptx.h"
 
 namespace dw::gpu::hopper {
 namespace {
 
 constexpr int kDim = 128;
-constexpr int kPiece = 32;  // tokens between two barriers
 constexpr int kTaps = 4;
+constexpr int kDraftPiece = 17;  // tokens at a time, where spans are longer than one
 
 // kRatio V heads a K head, each cut into kSplits blocks.
 template <int kRatio, int kSplits>
@@ -22,54 +23,87 @@ struct Shape {
   static constexpr int kColumns = kDim / kSplits;
   static constexpr int kWaves = kColumns / kTileColumns;
   static constexpr int kThreads = kWaves * kWave;
-  static constexpr int kParts = kSplits * kWaves;  // of a head's sum of squares: 16
+  static constexpr int kParts = kSplits * kWaves;  // of a head's sum of squares
+  static_assert(kParts == 16);
 };
 
-template <int kColumns, int kWaves>
+template <int kPiece, int kColumns>
 struct RecurrentShared {
   float k[kPiece][kDim], q[kPiece][kDim];  // not normalised
   float v[kPiece][kColumns];
   float o[kPiece][kColumns];
-  float products[kPiece][3][kWaves];  // k . k, q . q, k . q: a wave's channels
+  float squares[2][kPiece][16];  // of o: [parity of the piece][token][part]; sent by the cluster's blocks
+  uint64_t sent[2];
+  TokenFactors factors[kPiece];
   Gates gates[kPiece];
-  float squares[2][kPiece][16];  // of o: [parity of the piece][token][part]; written by the cluster's blocks
 };
 
 // Three raw rows of a channel: the window of the convolution.
 struct Window {
   float x[kTaps - 1];
 };
-DW_DEVICE Window load_window(const float* state, int64_t channels) {
+DW_DEVICE Window load_window(const float* state, int channels) {
   return {{state[0], state[channels], state[2 * channels]}};
 }
-DW_DEVICE void store_window(const Window& w, float* state, int64_t channels) {
+DW_DEVICE void store_window(const Window& w, float* state, int channels) {
   state[0] = w.x[0], state[channels] = w.x[1], state[2 * channels] = w.x[2];
 }
 DW_DEVICE float convolve(Window& w, const float4& taps, float x) {
   const float sum = fmaf(taps.w, x, fmaf(taps.z, w.x[2], fmaf(taps.y, w.x[1], taps.x * w.x[0])));
   w.x[0] = w.x[1], w.x[1] = w.x[2], w.x[2] = x;
-  return sum / (1.0f + expf(-sum));
+  return sum / (1.0f + __expf(-sum));
 }
 
-template <int kRatio, int kSplits>
-__global__ void __cluster_dims__(kRatio* kSplits, 1, 1) __launch_bounds__(Shape<kRatio, kSplits>::kThreads)
-    delta_recurrent_kernel(ops::DeltaMixer op, BatchTable batch, int chunked_from) {
+// A wave; k, q: a token's rows.
+DW_DEVICE TokenFactors token_factors(const float* k, const float* q, const Gates& gates, int lane) {
+  float kk = 0, qq = 0, kq = 0;
+#pragma unroll
+  for (int i = lane; i < kDim; i += kWave) {
+    kk = fmaf(k[i], k[i], kk);
+    qq = fmaf(q[i], q[i], qq);
+    kq = fmaf(k[i], q[i], kq);
+  }
+  kk = lanes_sum(kk), qq = lanes_sum(qq), kq = lanes_sum(kq);
+  TokenFactors f;
+  f.decay = expf(gates.g), f.beta = gates.beta;
+  f.k = rsqrtf(kk + 1e-6f);
+  f.q = rsqrtf((qq + 1e-6f) * float(kDim));
+  f.kq = kq * f.k * f.q;
+  return f;
+}
+
+// The sum over a tile's columns of what delta_step() left in the lanes.
+DW_DEVICE float sum_columns(float x) {
+  for (int mask = 1; mask < kTileQuads; mask *= 2) x += lane_xor(x, mask);
+  x += lane_xor(x, 2 * kTileQuads);
+  return x + lane_xor(x, 4 * kTileQuads);
+}
+
+template <int kRatio, int kSplits, int kPiece>
+__global__ void __cluster_dims__(kRatio* kSplits, 1, 1)
+    __launch_bounds__(Shape<kRatio, kSplits>::kThreads, kSplits == 4 ? (kPiece == 1 ? 4 : 3) : 1)
+        delta_recurrent_kernel(ops::DeltaMixer op, BatchTable batch, int chunked_from) {
   using S = Shape<kRatio, kSplits>;
-  using Shared = RecurrentShared<S::kColumns, S::kWaves>;
+  using Shared = RecurrentShared<kPiece, S::kColumns>;
   Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
   const int thread = threadIdx.x, wave = thread / kWave, lane = thread % kWave;
   const int rank = int(cluster_rank()), k_head = blockIdx.y;
   const int h = k_head * kRatio + rank / kSplits, split = rank % kSplits;
-  const int64_t channels = channels_of(op);
+  const int channels = int(channels_of(op));
 
-  // The channels of this thread: one of q and one of k (threads beyond 128: none), one of v.
+  // The channels of this thread: one of q and one of k (threads beyond 128: none), one of v. The column that
+  // it finishes, of every fourth token.
   const bool has_key = thread < kDim, has_value = thread < S::kColumns;
-  const int64_t q_channel = k_head * kDim + (has_key ? thread : 0);
-  const int64_t k_channel = q_channel + op.k_heads * kDim;
-  const int64_t v_channel = 2 * op.k_heads * kDim + h * kDim + split * S::kColumns + (has_value ? thread : 0);
+  const int q_channel = k_head * kDim + thread % kDim;
+  const int k_channel = q_channel + op.k_heads * kDim;
+  const int own_column = thread % S::kColumns, own_token = thread / S::kColumns;
+  constexpr int kTokenStep = S::kThreads / S::kColumns, kOwn = (kPiece + kTokenStep - 1) / kTokenStep;
+  const int head_column = split * S::kColumns + own_column;
+  const int v_channel = 2 * op.k_heads * kDim + h * kDim + head_column;
   const float4 q_taps = reinterpret_cast<const float4*>(op.conv_weight)[q_channel];
   const float4 k_taps = reinterpret_cast<const float4*>(op.conv_weight)[k_channel];
   const float4 v_taps = reinterpret_cast<const float4*>(op.conv_weight)[v_channel];
+  const float norm = op.norm[head_column], a = op.a[h], dt_bias = op.dt_bias[h];
 
   const SpanEntry span = batch.spans[blockIdx.z];  // written before the step's first kernel
   if (span.row_count >= chunked_from) return;
@@ -77,69 +111,89 @@ __global__ void __cluster_dims__(kRatio* kSplits, 1, 1) __launch_bounds__(Shape<
   // Lines of 128 bytes: the columns of a row, kColumns / 32 of them.
   for (int i = thread; i < kDim * S::kColumns / 32; i += S::kThreads)
     prefetch_line(state + i / (S::kColumns / 32) * kDim + i % (S::kColumns / 32) * 32);
+  if (thread == 0) {
+    barrier_init(&shared.sent[0], 1);
+    barrier_init(&shared.sent[1], 1);
+    barriers_ready();
+  }
   wait_for_previous();
   allow_next();
 
-  StateTile tile;
-  load_tile(tile, state + wave * kTileColumns, kDim, lane);
   float* conv_state = op.conv_state + int64_t(span.slot) * (kTaps - 1) * channels;
   Window q_window = load_window(conv_state + q_channel, channels);
   Window k_window = load_window(conv_state + k_channel, channels);
   Window v_window = load_window(conv_state + v_channel, channels);
+  StateTile tile;
+  load_tile(tile, state + wave * kTileColumns, kDim, lane);
 
-  for (int done = 0, parity = 0; done < span.row_count; done += kPiece, parity ^= 1) {
+  for (int done = 0, piece = 0; done < span.row_count; done += kPiece, ++piece) {
     const int64_t first = span.first_row + done;
-    const int count = span.row_count - done < kPiece ? span.row_count - done : kPiece;
-    for (int t = thread; t < count; t += S::kThreads)
-      shared.gates[t] = delta_gates(op, op.ba + (first + t) * 2 * op.v_heads, h);
-#pragma unroll 4
-    for (int t = 0; t < count; ++t) {
-      const float* row = op.qkv + (first + t) * channels;
-      float q = convolve(q_window, q_taps, row[q_channel]);
-      float k = convolve(k_window, k_taps, row[k_channel]);
-      if (has_value) shared.v[t][thread] = convolve(v_window, v_taps, row[v_channel]);
-      if (has_key)
-        shared.q[t][thread] = q, shared.k[t][thread] = k;
-      else
-        q = k = 0;
-      const float kk = lanes_sum(k * k), qq = lanes_sum(q * q), kq = lanes_sum(k * q);
-      if (lane == 0) {
-        shared.products[t][0][wave] = kk;
-        shared.products[t][1][wave] = qq;
-        shared.products[t][2][wave] = kq;
+    const int left = span.row_count - done, count = left < kPiece ? left : kPiece, parity = piece & 1;
+    constexpr int kBatch = kPiece < 6 ? kPiece : 6;  // rows loaded together
+    float raw[kBatch][3], z[kOwn];
+    const auto load_rows = [&](int t0) {
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (t0 + i >= count) break;
+        const float* row = op.qkv + (first + t0 + i) * int64_t(channels);
+        raw[i][0] = row[q_channel], raw[i][1] = row[k_channel], raw[i][2] = row[v_channel];
+      }
+    };
+    load_rows(0);
+    const int gate_token = kPiece == 1 ? 0 : thread;
+    Gates gates = {};
+    if (gate_token < count) {
+      const float* pair =
+          op.ba + (first + gate_token) * 2 * op.v_heads + k_head * 2 * kRatio + rank / kSplits;
+      const float b = pair[0], x = pair[kRatio] + dt_bias;
+      gates = {a * (x > 20.0f ? x : log1pf(expf(x))), 1.0f / (1.0f + expf(-b))};
+      if (kPiece > 1) shared.gates[gate_token] = gates;
+    }
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int t = own_token + i * kTokenStep;
+      if (t < count) z[i] = op.z[((first + t) * op.v_heads + h) * kDim + head_column];
+    }
+    for (int t0 = 0; t0 < count; t0 += kBatch) {
+      if (t0 > 0) load_rows(t0);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (t0 + i >= count) break;
+        const float q = convolve(q_window, q_taps, raw[i][0]);
+        const float k = convolve(k_window, k_taps, raw[i][1]);
+        const float v = convolve(v_window, v_taps, raw[i][2]);
+        if (has_key) shared.q[t0 + i][thread] = q, shared.k[t0 + i][thread] = k;
+        if (has_value) shared.v[t0 + i][thread] = v;
       }
     }
-    const int64_t z_at = (first * op.v_heads + h) * kDim + split * S::kColumns;
-    const float first_z = has_value ? op.z[z_at + thread] : 0.0f;
+    if (thread == 0) barrier_expect(&shared.sent[parity], uint32_t(count) * S::kParts * sizeof(float));
     __syncthreads();
+    // Everybody has read the old rows of the convolution and can be sent to, when all have arrived.
+    if (piece == 0) cluster_arrive();
+    TokenFactors own = {};
+    if (kPiece == 1) {
+      own = token_factors(shared.k[0], shared.q[0], gates, lane);
+    } else {
+      for (int t = wave; t < count; t += S::kWaves) {
+        const TokenFactors f = token_factors(shared.k[t], shared.q[t], shared.gates[t], lane);
+        if (lane == 0) shared.factors[t] = f;
+      }
+      __syncthreads();
+    }
 
     const int column = wave * kTileColumns + tile_result_column(lane);
     for (int t = 0; t < count; ++t) {
-      float products[3] = {};
-#pragma unroll
-      for (int i = 0; i < 3; ++i)
-        for (int w = 0; w < S::kWaves; ++w) products[i] += shared.products[t][i][w];
-      TokenFactors f;
-      f.decay = expf(shared.gates[t].g), f.beta = shared.gates[t].beta;
-      f.k = 1.0f / sqrtf(products[0] + 1e-6f);
-      f.q = 1.0f / sqrtf((products[1] + 1e-6f) * float(kDim));
-      f.kq = products[2] * f.k * f.q;
+      const TokenFactors f = kPiece == 1 ? own : shared.factors[t];
       const float o = delta_step(tile, shared.k[t], shared.q[t], shared.v[t][column], f, lane);
       if ((tile_group(lane) & 9) == 0) shared.o[t][column] = o;
-      // Over the tile's columns: the quad, then the two bits of the group that choose a column of it.
-      float square = o * o;
-      for (int mask = 1; mask < kTileQuads; mask *= 2) square += lane_xor(square, mask);
-      square += lane_xor(square, 2 * kTileQuads);
-      square += lane_xor(square, 4 * kTileQuads);
+      const float square = sum_columns(o * o);
+      if (piece == 0 && t == 0) cluster_wait();
       if (lane < kSplits)
-        store_remote(&shared.squares[parity][t][split * S::kWaves + wave], rank / kSplits * kSplits + lane,
-                     square);
+        send(&shared.squares[parity][t][split * S::kWaves + wave], uint32_t(rank / kSplits * kSplits + lane),
+             square, &shared.sent[parity]);
     }
-    const bool last = done + kPiece >= span.row_count;
-    if (last) store_tile(tile, state + wave * kTileColumns, kDim, lane);
-    cluster_arrive();
-    cluster_wait();
-    if (last) {
+    if (left <= kPiece) {
+      store_tile(tile, state + wave * kTileColumns, kDim, lane);
       constexpr int kShare = kDim / S::kBlocks;  // of the q and k channels: each block keeps some
       if (has_key && thread / kShare == rank) {
         store_window(q_window, conv_state + q_channel, channels);
@@ -147,33 +201,44 @@ __global__ void __cluster_dims__(kRatio* kSplits, 1, 1) __launch_bounds__(Shape<
       }
       if (has_value) store_window(v_window, conv_state + v_channel, channels);
     }
-    for (int i = thread; i < count * S::kColumns; i += S::kThreads) {
-      const int t = i / S::kColumns, c = i % S::kColumns;
+    __syncthreads();
+    barrier_wait_cluster(&shared.sent[parity], uint32_t(piece / 2 & 1));
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int t = own_token + i * kTokenStep;
+      if (t >= count) break;
       float sum = 0;
 #pragma unroll
       for (int part = 0; part < S::kParts; ++part) sum += shared.squares[parity][t][part];
-      const float z = i < S::kColumns ? first_z : op.z[z_at + int64_t(t) * op.v_heads * kDim + c];
-      const float factor = 1.0f / sqrtf(sum / float(kDim) + op.eps);
-      store_activation(op.out, first + t, h * kDim + split * S::kColumns + c,
-                       shared.o[t][c] * factor * op.norm[split * S::kColumns + c] * (z / (1.0f + expf(-z))));
+      const float factor = rsqrtf(sum / float(kDim) + op.eps);
+      store_activation(op.out, first + t, h * kDim + head_column,
+                       shared.o[t][own_column] * factor * norm * silu(z[i]));
     }
   }
 }
 
-template <int kRatio, int kSplits>
+template <int kRatio, int kSplits, int kPiece>
 void launch_recurrent(Context& context, const ops::DeltaMixer& op, int32_t chunked_from) {
   using S = Shape<kRatio, kSplits>;
-  constexpr size_t kShared = sizeof(RecurrentShared<S::kColumns, S::kWaves>);
+  constexpr size_t kShared = sizeof(RecurrentShared<kPiece, S::kColumns>);
   const double cells = double(op.v_heads) * kDim * kDim;
   const double rows = double(op.tokens);
   const double row_bytes = double(op.channels()) * 4 + double(op.out.columns) * 9.25;
   const double spans = context.batch.span_count;
-  allow_shared_bytes(delta_recurrent_kernel<kRatio, kSplits>, kShared);
+  allow_shared_bytes(delta_recurrent_kernel<kRatio, kSplits, kPiece>, kShared);
   launch(context, "delta_recurrent_kernel",
          {"delta", spans * (cells * 8 + double(op.channels()) * 24) + rows * row_bytes, rows * cells * 7},
-         delta_recurrent_kernel<kRatio, kSplits>,
+         delta_recurrent_kernel<kRatio, kSplits, kPiece>,
          dim3(S::kBlocks, uint32_t(op.k_heads), uint32_t(context.batch.span_count)), dim3(S::kThreads),
          kShared, op, context.batch, chunked_from);
+}
+
+template <int kRatio, int kSplits>
+void choose_piece(Context& context, const ops::DeltaMixer& op, int32_t chunked_from) {
+  if (context.batch.longest_span == 1)
+    launch_recurrent<kRatio, kSplits, 1>(context, op, chunked_from);
+  else
+    launch_recurrent<kRatio, kSplits, kDraftPiece>(context, op, chunked_from);
 }
 
 }  // namespace
@@ -187,11 +252,11 @@ bool takes(const ops::DeltaMixer& op) {
 void delta_recurrent(Context& context, const ops::DeltaMixer& op, int32_t chunked_from) {
   switch (op.v_heads / op.k_heads) {
     case 1:
-      return launch_recurrent<1, 4>(context, op, chunked_from);
+      return choose_piece<1, 4>(context, op, chunked_from);
     case 2:
-      return launch_recurrent<2, 4>(context, op, chunked_from);
+      return choose_piece<2, 4>(context, op, chunked_from);
     default:
-      return launch_recurrent<4, 2>(context, op, chunked_from);
+      return choose_piece<4, 2>(context, op, chunked_from);
   }
 }
 

@@ -38,10 +38,12 @@ struct ScanShared {
   uint4 state[2][kPairs][8][32];             // S^T as operands, from the state wave to the output wave
   uint4 values[2][kPairs][kChunk / 16][32];  // Vd^T
   float o[2][kChunk][kRow];
-  float squares[2][kSplits][kChunk];  // of o, over a block's columns; written by the cluster's blocks
+  // Sums of squares of o over a block's columns, sent by the cluster's blocks. A block may send two chunks
+  // before another has read the first of them, hence four.
+  float squares[4][kSplits][kChunk];
   uint64_t full[kStages], empty[kStages];
   uint64_t state_ready[2][kPairs], values_ready[2][kPairs], taken[2][kPairs];
-  uint64_t o_ready[2], o_taken[2], squares_ready[2];
+  uint64_t o_ready[2], o_taken[2], squares_ready[4];
 };
 
 // Row and 16-byte piece of the address that this lane gives to load_matrices() for two 8-column tiles of a
@@ -273,60 +275,83 @@ DW_DEVICE void fetch_tiles(ScanShared<kChunk>& shared, const TileSource<kChunk>&
   bulk_load(stage.v, from.values + offset, sizeof(stage.v), full);
 }
 
-// Rows finisher * kChunk / 4 .. of every chunk; eight lanes a row.
+// The rows of a chunk that a lane of a finishing wave has four columns of: first + 4 i.
+template <int kChunk>
+struct FinisherRows {
+  float4 o[kChunk / 16], z[kChunk / 16];
+};
+
+template <int kChunk>
+DW_DEVICE void load_gates(const ops::DeltaMixer& op, const SpanEntry& span, int first, int column,
+                          FinisherRows<kChunk>& rows) {
+#pragma unroll
+  for (int i = 0; i < kChunk / 16; ++i) {
+    const int t = first + 4 * i;
+    rows.z[i] = make_float4(0, 0, 0, 0);
+    if (t < span.row_count)
+      rows.z[i] =
+          *reinterpret_cast<const float4*>(op.z + (int64_t(span.first_row) + t) * op.out.columns + column);
+  }
+}
+
+// Rows finisher * kChunk / 4 .. of every chunk; eight lanes a row. A chunk's sums are sent one round before
+// they are waited for.
 template <int kChunk>
 DW_DEVICE void run_finisher(const ops::DeltaMixer& op, const SpanEntry& span, ScanShared<kChunk>& shared,
                             const Place& at, int finisher, const TileSource<kChunk>& tiles) {
   constexpr int kSteps = kChunk / 16, kStages = ScanShared<kChunk>::kStages;
-  const bool fetches = finisher == 0 && at.lane == 0;
+  const int lane = at.lane, column = lane % 8 * 4, first = finisher * (kChunk / 4) + lane / 8;
+  const int global_column = at.h * kHeadDim + at.split * kSplitColumns + column;
+  const float4 norm = *reinterpret_cast<const float4*>(op.norm + at.split * kSplitColumns + column);
+  const bool fetches = finisher == 0 && lane == 0;
   if (fetches) {
     for (int chunk = 0; chunk < at.chunks && chunk < kStages; ++chunk) fetch_tiles(shared, tiles, chunk);
   }
   __syncwarp();
-  const int lane = at.lane, column = lane % 8 * 4,
-            global_column = at.h * kHeadDim + at.split * kSplitColumns + column;
-  const float4 norm = *reinterpret_cast<const float4*>(op.norm + at.split * kSplitColumns + column);
-  for (int chunk = 0; chunk < at.chunks; ++chunk) {
-    const int parity = chunk & 1;
-    const uint32_t phase = chunk / 2 & 1;
-    // The output of the chunk before is done: its stage is about to be free.
-    if (fetches && chunk > 0 && chunk - 1 + kStages < at.chunks)
-      fetch_tiles(shared, tiles, chunk - 1 + kStages);
-    __syncwarp();
-    float4 z[kSteps], o[kSteps];
+  FinisherRows<kChunk> now = {}, before = {};
+  load_gates(op, span, first, global_column, now);
+  for (int chunk = 0; chunk <= at.chunks; ++chunk) {
+    if (chunk < at.chunks) {
+      const int parity = chunk & 1;
+      // The output of the chunk before is done: its stage is about to be free.
+      if (fetches && chunk > 0 && chunk - 1 + kStages < at.chunks)
+        fetch_tiles(shared, tiles, chunk - 1 + kStages);
+      if (fetches) barrier_expect(&shared.squares_ready[chunk % 4], kSplits * kChunk * sizeof(float));
+      __syncwarp();
+      barrier_wait(&shared.o_ready[parity], chunk / 2 & 1);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int t = finisher * (kChunk / 4) + 4 * i + lane / 8;
-      z[i] = make_float4(0, 0, 0, 0);
-      if (chunk * kChunk + t < span.row_count)
-        z[i] = *reinterpret_cast<const float4*>(
-            op.z + (int64_t(span.first_row) + chunk * kChunk + t) * op.out.columns + global_column);
+      for (int i = 0; i < kSteps; ++i) {
+        const int t = first + 4 * i;
+        const float4 o = *reinterpret_cast<const float4*>(&shared.o[parity][t][column]);
+        now.o[i] = o;
+        const float sum = lanes_sum<8>(o.x * o.x + o.y * o.y + o.z * o.z + o.w * o.w);
+        if (lane % 8 < kSplits)
+          send(&shared.squares[chunk % 4][at.split][t], uint32_t(lane % 8), sum,
+               &shared.squares_ready[chunk % 4]);
+      }
+      __syncwarp();
+      if (lane == 0) barrier_arrive(&shared.o_taken[parity]);
     }
-    barrier_wait(&shared.o_ready[parity], phase);
+    if (chunk > 0) {
+      const int slot = (chunk - 1) % 4, start = (chunk - 1) * kChunk;
+      barrier_wait_cluster(&shared.squares_ready[slot], (chunk - 1) / 4 & 1);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int t = finisher * (kChunk / 4) + 4 * i + lane / 8;
-      o[i] = *reinterpret_cast<const float4*>(&shared.o[parity][t][column]);
-      const float sum = lanes_sum<8>(o[i].x * o[i].x + o[i].y * o[i].y + o[i].z * o[i].z + o[i].w * o[i].w);
-      if (lane % 8 < kSplits) store_remote(&shared.squares[parity][at.split][t], lane % 8, sum);
+      for (int i = 0; i < kSteps; ++i) {
+        const int t = first + 4 * i;
+        float sum = 0;
+#pragma unroll
+        for (int part = 0; part < kSplits; ++part) sum += shared.squares[slot][part][t];
+        const float factor = rsqrtf(sum / float(kHeadDim) + op.eps);
+        const auto gated = [&](float x, float n, float y) { return x * factor * n * approximate_silu(y); };
+        const float4 o = before.o[i], z = before.z[i];
+        store_four(op.out, int64_t(span.first_row) + start + t, global_column,
+                   make_float4(gated(o.x, norm.x, z.x), gated(o.y, norm.y, z.y), gated(o.z, norm.z, z.z),
+                               gated(o.w, norm.w, z.w)),
+                   lane, start + t < span.row_count);
+      }
     }
-    __syncwarp();
-    if (lane < kSplits) barrier_arrive_remote(&shared.squares_ready[parity], lane);
-    if (lane == 0) barrier_arrive(&shared.o_taken[parity]);
-    barrier_wait(&shared.squares_ready[parity], phase);
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      const int t = finisher * (kChunk / 4) + 4 * i + lane / 8;
-      float sum = 0;
-#pragma unroll
-      for (int part = 0; part < kSplits; ++part) sum += shared.squares[parity][part][t];
-      const float factor = rsqrtf(sum / float(kHeadDim) + op.eps);
-      const auto gated = [&](float x, float n, float y) { return x * factor * n * approximate_silu(y); };
-      const float4 y = make_float4(gated(o[i].x, norm.x, z[i].x), gated(o[i].y, norm.y, z[i].y),
-                                   gated(o[i].z, norm.z, z[i].z), gated(o[i].w, norm.w, z[i].w));
-      store_four(op.out, int64_t(span.first_row) + chunk * kChunk + t, global_column, y, lane,
-                 chunk * kChunk + t < span.row_count);
-    }
+    before = now;
+    load_gates(op, span, (chunk + 1) * kChunk + first, global_column, now);
   }
 }
 
@@ -344,8 +369,8 @@ DW_DEVICE void init_barriers(ScanShared<kChunk>& shared) {
     }
     barrier_init(&shared.o_ready[parity], kPairs);
     barrier_init(&shared.o_taken[parity], kFinishers);
-    barrier_init(&shared.squares_ready[parity], kSplits * kFinishers);
   }
+  for (int i = 0; i < 4; ++i) barrier_init(&shared.squares_ready[i], 1);
   barriers_ready();
 }
 
