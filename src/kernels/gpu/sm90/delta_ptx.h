@@ -116,12 +116,32 @@ DW_DEVICE void send(float* local, uint32_t rank, float value, uint64_t* barrier)
                : "memory");
 }
 
+DW_DEVICE void barrier_arrive_remote(uint64_t* barrier, uint32_t rank) {
+  uint32_t address;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+               : "=r"(address)
+               : "r"(shared_address(barrier)), "r"(rank));
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address) : "memory");
+}
+
 // Global to shared memory, 16-byte multiples; the barrier counts the bytes.
 DW_DEVICE void bulk_load(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
           shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// The same into every block of the cluster whose bit is set, each at this block's address; each block's
+// barrier counts the bytes.
+DW_DEVICE void bulk_load_to_all(void* to, const void* from, uint32_t bytes, uint64_t* barrier,
+                                uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
+      "[%3], "
+      "%4;" ::"r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier)), "h"(blocks)
       : "memory");
 }
 

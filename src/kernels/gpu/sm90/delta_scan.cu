@@ -185,7 +185,7 @@ DW_DEVICE void run_state_wave(ScanShared<kChunk>& shared, const Place& at, float
       }
     }
     __syncwarp();
-    if (lane == 0) barrier_arrive(&shared.empty[slot]);
+    if (lane < kSplits) barrier_arrive_remote(&shared.empty[slot], uint32_t(lane));
   }
 #pragma unroll
   for (int n = 0; n < 16; ++n) {
@@ -217,10 +217,8 @@ DW_DEVICE void run_output_wave(ScanShared<kChunk>& shared, const Place& at) {
     for (int n = 0; n < kChunk / 16; ++n) from_uint4(vd[n], shared.values[parity][pair][n][lane]);
     multiply_triangle<kChunk>(c, vd, stage.p, lane);
     __syncwarp();
-    if (lane == 0) {
-      barrier_arrive(&shared.taken[parity][pair]);
-      barrier_arrive(&shared.empty[slot]);
-    }
+    if (lane == 0) barrier_arrive(&shared.taken[parity][pair]);
+    if (lane < kSplits) barrier_arrive_remote(&shared.empty[slot], uint32_t(lane));
     barrier_wait(&shared.o_taken[parity], phase ^ 1);
     const int column = 16 * pair + lane / 4;
 #pragma unroll
@@ -260,18 +258,27 @@ struct TileSource {
   int64_t stride;
 };
 
-// Starts the copy of a chunk's tiles; one lane.
+// Starts the copy of a chunk's tiles; one lane. A block fetches a quarter of what the four blocks of a head
+// share, for all of them, when all have left the stage.
 template <int kChunk>
-DW_DEVICE void fetch_tiles(ScanShared<kChunk>& shared, const TileSource<kChunk>& from, int chunk) {
+DW_DEVICE void fetch_tiles(ScanShared<kChunk>& shared, const TileSource<kChunk>& from, int chunk, int split) {
   using Shared = ScanShared<kChunk>;
+  constexpr uint16_t kEverybody = (1 << kSplits) - 1;
+  constexpr uint32_t kKeys = sizeof(Stage<kChunk>::k) + sizeof(Stage<kChunk>::q);
+  constexpr uint32_t kHead =
+      sizeof(Stage<kChunk>::t) + sizeof(Stage<kChunk>::p) + 2 * sizeof(Stage<kChunk>::to_end);
+  static_assert(kKeys % (16 * kSplits) == 0 && kHead % (16 * kSplits) == 0);
+  constexpr uint32_t kKeysPart = kKeys / kSplits, kHeadPart = kHead / kSplits;
   const int slot = chunk % Shared::kStages;
   const int64_t offset = chunk * from.stride;
   Stage<kChunk>& stage = shared.stages[slot];
   uint64_t* full = &shared.full[slot];
-  barrier_wait(&shared.empty[slot], (chunk / Shared::kStages & 1) ^ 1);
+  barrier_wait_cluster(&shared.empty[slot], (chunk / Shared::kStages & 1) ^ 1);
   barrier_expect(full, sizeof(stage));
-  bulk_load(stage.k, from.keys + offset, sizeof(stage.k) + sizeof(stage.q), full);
-  bulk_load(stage.t, from.head + offset, sizeof(stage.t) + sizeof(stage.p) + 2 * sizeof(stage.to_end), full);
+  auto* keys = reinterpret_cast<uint8_t*>(stage.k) + split * kKeysPart;
+  auto* head = reinterpret_cast<uint8_t*>(stage.t) + split * kHeadPart;
+  bulk_load_to_all(keys, from.keys + offset + split * kKeysPart, kKeysPart, full, kEverybody);
+  bulk_load_to_all(head, from.head + offset + split * kHeadPart, kHeadPart, full, kEverybody);
   bulk_load(stage.v, from.values + offset, sizeof(stage.v), full);
 }
 
@@ -305,7 +312,8 @@ DW_DEVICE void run_finisher(const ops::DeltaMixer& op, const SpanEntry& span, Sc
   const float4 norm = *reinterpret_cast<const float4*>(op.norm + at.split * kSplitColumns + column);
   const bool fetches = finisher == 0 && lane == 0;
   if (fetches) {
-    for (int chunk = 0; chunk < at.chunks && chunk < kStages; ++chunk) fetch_tiles(shared, tiles, chunk);
+    for (int chunk = 0; chunk < at.chunks && chunk < kStages; ++chunk)
+      fetch_tiles(shared, tiles, chunk, at.split);
   }
   __syncwarp();
   FinisherRows<kChunk> now = {}, before = {};
@@ -315,7 +323,7 @@ DW_DEVICE void run_finisher(const ops::DeltaMixer& op, const SpanEntry& span, Sc
       const int parity = chunk & 1;
       // The output of the chunk before is done: its stage is about to be free.
       if (fetches && chunk > 0 && chunk - 1 + kStages < at.chunks)
-        fetch_tiles(shared, tiles, chunk - 1 + kStages);
+        fetch_tiles(shared, tiles, chunk - 1 + kStages, at.split);
       if (fetches) barrier_expect(&shared.squares_ready[chunk % 4], kSplits * kChunk * sizeof(float));
       __syncwarp();
       barrier_wait(&shared.o_ready[parity], chunk / 2 & 1);
@@ -359,7 +367,7 @@ template <int kChunk>
 DW_DEVICE void init_barriers(ScanShared<kChunk>& shared) {
   for (int i = 0; i < ScanShared<kChunk>::kStages; ++i) {
     barrier_init(&shared.full[i], 1);
-    barrier_init(&shared.empty[i], 2 * kPairs);
+    barrier_init(&shared.empty[i], 2 * kPairs * kSplits);
   }
   for (int parity = 0; parity < 2; ++parity) {
     for (int pair = 0; pair < kPairs; ++pair) {
