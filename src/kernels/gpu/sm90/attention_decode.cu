@@ -20,38 +20,38 @@ namespace {
 
 constexpr int kDim = 256;
 constexpr int kKeys = 16;  // of a tile
-constexpr int kRingTiles = 12;
 
+// Half a tile: the keys, or the values, of kKeys positions.
 template <ops::KvType kType>
-struct Tile {
+struct Half {
   static constexpr int kRowBytes = kType == ops::KvType::kF16 ? 512 : 272;
   static constexpr int kPieces = kRowBytes / 16;
-  static constexpr int kHalfBytes = kKeys * kRowBytes;  // keys, then values
-  static constexpr int kBytes = 2 * kHalfBytes;
+  static constexpr int kBytes = kKeys * kRowBytes;
   // Where piece `piece` of row `row` lies. Rows of f16 would all begin in the same bank.
   static __device__ __forceinline__ int key_offset(int row, int piece) {
     return row * kRowBytes + (kType == ops::KvType::kF16 ? piece ^ ((row & 1) * 4) : piece) * 16;
   }
   static __device__ __forceinline__ int value_offset(int row, int piece) {
-    return kHalfBytes + row * kRowBytes + (kType == ops::KvType::kF16 ? piece ^ (row & 6) : piece) * 16;
+    return row * kRowBytes + (kType == ops::KvType::kF16 ? piece ^ (row & 6) : piece) * 16;
   }
 };
 
-template <int kGroups>
+// kShallow: half the memory, so that two blocks share a multiprocessor, for grids of many blocks. The
+// arithmetic is the same.
+template <int kColumnGroups, bool kShallow>
 struct Shape {
+  static constexpr int kGroups = kColumnGroups;
   static constexpr int kWarps = kGroups > 4 ? kGroups : 4;
   static constexpr int kStreams = kWarps / kGroups;
-  static constexpr int kDepth = kGroups == 8   ? 8
-                                : kGroups == 4 ? 11
-                                               : kRingTiles / kStreams;  // tiles of a stream in flight
+  static constexpr int kAll = kGroups == 8 ? 16 : kGroups == 4 ? 22 : 24;  // halves in memory
+  static constexpr int kDepth = kAll / kStreams / (kShallow ? 2 : 1);      // of a stream
   static constexpr int kQueryBytes = kGroups * 8 * kDim * 4;
   static constexpr int kMergeStride = kDim + 4;  // floats
 };
 
-template <ops::KvType kType, int kGroups>
+template <ops::KvType kType, class S>
 constexpr int shared_bytes() {
-  using S = Shape<kGroups>;
-  const int ring = S::kStreams * S::kDepth * Tile<kType>::kBytes;
+  const int ring = S::kStreams * S::kDepth * Half<kType>::kBytes;
   const int merge = S::kWarps * 8 * S::kMergeStride * 4;
   return S::kQueryBytes + (ring > merge ? ring : merge);
 }
@@ -76,24 +76,22 @@ DW_DEVICE void stream_barrier(int stream) {
   }
 }
 
-// Starts the copies of a tile. New rows are left alone unless they are in the cache already.
+// Starts the copies of half a tile. New rows are left alone unless they are in the cache already.
 template <ops::KvType kType, int kThreads>
-DW_DEVICE void fetch_tile(const AttentionArgs& args, const Cut& cut, int key, int thread, bool cached,
-                          uint32_t to) {
-  using T = Tile<kType>;
-  constexpr int kAll = kKeys * T::kPieces;
+DW_DEVICE void fetch_half(const AttentionArgs& args, const Cut& cut, int key, bool is_value, int thread,
+                          bool cached, uint32_t to) {
+  using H = Half<kType>;
+  constexpr int kAll = kKeys * H::kPieces;
   const int64_t row = attention_cache_row(args, cut.span.first_page, cut.kv_head, key);
-  const uint8_t* const keys = args.k_cache + row * T::kRowBytes;
-  const uint8_t* const values = args.v_cache + row * T::kRowBytes;
+  const uint8_t* const from = (is_value ? args.v_cache : args.k_cache) + row * H::kRowBytes;
 #pragma unroll
   for (int i = 0; i < (kAll + kThreads - 1) / kThreads; ++i) {
     const int at = thread + i * kThreads;
     if (kAll % kThreads != 0 && at >= kAll) break;
-    const int r = at / T::kPieces, piece = at % T::kPieces;
+    const int r = at / H::kPieces, piece = at % H::kPieces;
     const bool valid = key + r < cut.context;
     if (!cached && valid && key + r >= cut.span.position) continue;
-    copy_async(to + T::key_offset(r, piece), keys + at * 16, valid);
-    copy_async(to + T::value_offset(r, piece), values + at * 16, valid);
+    copy_async(to + (is_value ? H::value_offset(r, piece) : H::key_offset(r, piece)), from + at * 16, valid);
   }
 }
 
@@ -154,17 +152,17 @@ DW_DEVICE void load_new_row(const AttentionArgs& args, const Cut& cut, int item,
            x);
 }
 
-// Rounds a row into the cache and, where it belongs to a tile in flight, into its place there.
+// Rounds a row into the cache and, where it belongs to half a tile in flight, into its place there.
 template <ops::KvType kType>
 DW_DEVICE void store_row(const float (&x)[8], uint8_t* cached, uint8_t* tile, int row, bool is_key) {
-  using T = Tile<kType>;
+  using H = Half<kType>;
   const int lane = threadIdx.x % 32;
   if constexpr (kType == ops::KvType::kF16) {
     const uint4 halves = {pack_halves(x[0], x[1]), pack_halves(x[2], x[3]), pack_halves(x[4], x[5]),
                           pack_halves(x[6], x[7])};
     reinterpret_cast<uint4*>(cached)[lane] = halves;
     if (tile != nullptr)
-      *reinterpret_cast<uint4*>(tile + (is_key ? T::key_offset(row, lane) : T::value_offset(row, lane))) =
+      *reinterpret_cast<uint4*>(tile + (is_key ? H::key_offset(row, lane) : H::value_offset(row, lane))) =
           halves;
   } else {
     float largest = 0;
@@ -181,7 +179,7 @@ DW_DEVICE void store_row(const float (&x)[8], uint8_t* cached, uint8_t* tile, in
     reinterpret_cast<uint2*>(cached)[lane] = {words[0], words[1]};
     if (lane % 4 == 0) reinterpret_cast<uint16_t*>(cached + kDim)[lane / 4] = scale;
     if (tile == nullptr) return;
-    uint8_t* const to = tile + (is_key ? T::key_offset(row, 0) : T::value_offset(row, 0));
+    uint8_t* const to = tile + (is_key ? H::key_offset(row, 0) : H::value_offset(row, 0));
     reinterpret_cast<uint2*>(to)[lane] = {words[0], words[1]};
     if (lane % 4 == 0) reinterpret_cast<uint16_t*>(to + kDim)[lane / 4] = scale;
   }
@@ -205,13 +203,13 @@ DW_DEVICE void store_query(const float (&x)[8], uint8_t* queries, int column) {
 // scores^T of a tile for a column group: lane has keys g, g + 8 of columns 2t, 2t + 1.
 DW_DEVICE void tile_scores(const uint8_t* tile, const uint8_t* queries, float (&scores)[4],
                            std::integral_constant<ops::KvType, ops::KvType::kF16>) {
-  using T = Tile<ops::KvType::kF16>;
+  using H = Half<ops::KvType::kF16>;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   float sums[4][4] = {};
 #pragma unroll
   for (int pair = 0; pair < 8; ++pair) {
-    const uint4 a = *reinterpret_cast<const uint4*>(tile + T::key_offset(g, 4 * pair + t));
-    const uint4 b = *reinterpret_cast<const uint4*>(tile + T::key_offset(g + 8, 4 * pair + t));
+    const uint4 a = *reinterpret_cast<const uint4*>(tile + H::key_offset(g, 4 * pair + t));
+    const uint4 b = *reinterpret_cast<const uint4*>(tile + H::key_offset(g + 8, 4 * pair + t));
     const uint4 q = *reinterpret_cast<const uint4*>(queries + pair * 1024 + lane * 16);
     const uint4 r = *reinterpret_cast<const uint4*>(queries + pair * 1024 + 512 + lane * 16);
     mma_f16(sums[0], a.x, b.x, a.y, b.y, q.x, q.y);
@@ -224,10 +222,10 @@ DW_DEVICE void tile_scores(const uint8_t* tile, const uint8_t* queries, float (&
 }
 DW_DEVICE void tile_scores(const uint8_t* tile, const uint8_t* queries, float (&scores)[4],
                            std::integral_constant<ops::KvType, ops::KvType::kQ8_0>) {
-  using T = Tile<ops::KvType::kQ8_0>;
+  using H = Half<ops::KvType::kQ8_0>;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const uint8_t* const row0 = tile + T::key_offset(g, 0);
-  const uint8_t* const row1 = tile + T::key_offset(g + 8, 0);
+  const uint8_t* const row0 = tile + H::key_offset(g, 0);
+  const uint8_t* const row1 = tile + H::key_offset(g + 8, 0);
   const __half2 one = __float2half2_rn(1.0f);
 #pragma unroll
   for (int i = 0; i < 4; ++i) scores[i] = 0;
@@ -259,9 +257,9 @@ DW_DEVICE void tile_scores(const uint8_t* tile, const uint8_t* queries, float (&
 // Rows 2t, 2t + 1 of eight neighbouring dims, interleaved: element i has dim i of both.
 DW_DEVICE void load_value_pairs(const uint8_t* tile, int row, int chunk, int g, uint32_t (&pairs)[8],
                                 std::integral_constant<ops::KvType, ops::KvType::kF16>) {
-  using T = Tile<ops::KvType::kF16>;
-  const uint4 a = *reinterpret_cast<const uint4*>(tile + T::value_offset(row, 8 * chunk + g));
-  const uint4 b = *reinterpret_cast<const uint4*>(tile + T::value_offset(row + 1, 8 * chunk + g));
+  using H = Half<ops::KvType::kF16>;
+  const uint4 a = *reinterpret_cast<const uint4*>(tile + H::value_offset(row, 8 * chunk + g));
+  const uint4 b = *reinterpret_cast<const uint4*>(tile + H::value_offset(row + 1, 8 * chunk + g));
   const uint32_t x[4] = {a.x, a.y, a.z, a.w}, y[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -271,9 +269,9 @@ DW_DEVICE void load_value_pairs(const uint8_t* tile, int row, int chunk, int g, 
 }
 DW_DEVICE void load_value_pairs(const uint8_t* tile, int row, int chunk, int g, uint32_t (&pairs)[8],
                                 std::integral_constant<ops::KvType, ops::KvType::kQ8_0>) {
-  using T = Tile<ops::KvType::kQ8_0>;
-  const uint8_t* const row0 = tile + T::value_offset(row, 0);
-  const uint8_t* const row1 = tile + T::value_offset(row + 1, 0);
+  using H = Half<ops::KvType::kQ8_0>;
+  const uint8_t* const row0 = tile + H::value_offset(row, 0);
+  const uint8_t* const row1 = tile + H::value_offset(row + 1, 0);
   const uint2 a = *reinterpret_cast<const uint2*>(row0 + 64 * chunk + 8 * g);
   const uint2 b = *reinterpret_cast<const uint2*>(row1 + 64 * chunk + 8 * g);
   const int block = 2 * chunk + g / 4;
@@ -298,11 +296,16 @@ struct Running {
   float sum[2];      // of this lane's keys
 };
 
+// Weights of a tile as the right operand: values and residuals.
+struct TileWeights {
+  uint32_t high[2], low[2];
+};
+
 template <ops::KvType kType>
-DW_DEVICE void add_tile(const uint8_t* tile, const uint8_t* queries, int key, const int (&position)[2],
-                        Running& state) {
+DW_DEVICE TileWeights add_keys(const uint8_t* tile, const uint8_t* queries, int key, const int (&position)[2],
+                               Running& state) {
   constexpr std::integral_constant<ops::KvType, kType> kTag;
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int g = threadIdx.x % 32 / 4;
   float scores[4];
   tile_scores(tile, queries, scores, kTag);
   float shrink[2];
@@ -329,10 +332,15 @@ DW_DEVICE void add_tile(const uint8_t* tile, const uint8_t* queries, int key, co
     }
   }
   const uint32_t high0 = pack_halves(scores[0], scores[1]), high1 = pack_halves(scores[2], scores[3]);
-  const uint32_t low0 = pack_residuals(high0, scores[0], scores[1]);
-  const uint32_t low1 = pack_residuals(high1, scores[2], scores[3]);
-  const uint32_t w0 = transpose_halves(high0), w1 = transpose_halves(high1);
-  const uint32_t r0 = transpose_halves(low0), r1 = transpose_halves(low1);
+  return {{transpose_halves(high0), transpose_halves(high1)},
+          {transpose_halves(pack_residuals(high0, scores[0], scores[1])),
+           transpose_halves(pack_residuals(high1, scores[2], scores[3]))}};
+}
+
+template <ops::KvType kType>
+DW_DEVICE void add_values(const uint8_t* tile, const TileWeights& weights, Running& state) {
+  constexpr std::integral_constant<ops::KvType, kType> kTag;
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int chunk = 0; chunk < 4; ++chunk) {
     uint32_t first[8], second[8];
@@ -340,20 +348,20 @@ DW_DEVICE void add_tile(const uint8_t* tile, const uint8_t* queries, int key, co
     load_value_pairs(tile, 2 * t + 8, chunk, g, second, kTag);
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      mma_f16(state.out[4 * chunk + i], first[2 * i], first[2 * i + 1], second[2 * i], second[2 * i + 1], w0,
-              w1);
+      mma_f16(state.out[4 * chunk + i], first[2 * i], first[2 * i + 1], second[2 * i], second[2 * i + 1],
+              weights.high[0], weights.high[1]);
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      mma_f16(state.out[4 * chunk + i], first[2 * i], first[2 * i + 1], second[2 * i], second[2 * i + 1], r0,
-              r1);
+      mma_f16(state.out[4 * chunk + i], first[2 * i], first[2 * i + 1], second[2 * i], second[2 * i + 1],
+              weights.low[0], weights.low[1]);
   }
 }
 
 // The streams' states through shared memory, merged and written: partial results, or the op's output.
-template <int kGroups>
+template <class S>
 DW_DEVICE void finish_block(const AttentionArgs& args, const Cut& cut, int span_index, Running& state,
                             float* merge, float2* extremes) {
-  using S = Shape<kGroups>;
+  constexpr int kGroups = S::kGroups;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, warp = threadIdx.x / 32;
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
@@ -409,11 +417,11 @@ DW_DEVICE void finish_block(const AttentionArgs& args, const Cut& cut, int span_
 }
 
 // Grid: cuts, KV heads, spans x column blocks.
-template <ops::KvType kType, int kGroups>
-__global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
+template <ops::KvType kType, class S>
+__global__ void __launch_bounds__(S::kWarps * 32, 1)
     attention_decode_kernel(AttentionArgs args, const __grid_constant__ RopeTable rope, int column_blocks) {
-  using S = Shape<kGroups>;
-  using T = Tile<kType>;
+  using H = Half<kType>;
+  constexpr int kGroups = S::kGroups;
   constexpr int kColumns = 8 * kGroups, kTokens = kShortSpan;
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float2 turns[kTokens][kMaxHeadDim / 2 / 4];  // rope_dims <= 64; see attention_decode_fits
@@ -442,14 +450,22 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
 
   // Tile i of a stream begins at key_begin + (i * kStreams + stream) * kKeys.
   const int stream_thread = threadIdx.x % (kGroups * 32);
-  uint8_t* const stream_ring = ring + stream * S::kDepth * T::kBytes;
+  uint8_t* const stream_ring = ring + stream * S::kDepth * H::kBytes;
   const int first_key = cut.key_begin + stream * kKeys;
   const int tiles = (cut.key_end - first_key + S::kStreams * kKeys - 1) / (S::kStreams * kKeys);
-  auto fetch = [&](int i, bool cached) {
-    if (i < tiles)
-      fetch_tile<kType, kGroups * 32>(args, cut, first_key + i * S::kStreams * kKeys, stream_thread, cached,
-                                      shared_address(stream_ring + i % S::kDepth * T::kBytes));
+  auto fetch = [&](int half, bool cached) {
+    if (half < 2 * tiles)
+      fetch_half<kType, kGroups * 32>(args, cut, first_key + half / 2 * S::kStreams * kKeys, half % 2 == 1,
+                                      stream_thread, cached,
+                                      shared_address(stream_ring + half % S::kDepth * H::kBytes));
     copy_commit();
+  };
+  // Half h of the stream has come and may be read; half h - 1 has been read, and its place is filled anew.
+  auto next = [&](int half) {
+    copy_wait<S::kDepth - 2>();
+    stream_barrier<kGroups>(stream);
+    fetch(half + S::kDepth - 1, true);
+    return stream_ring + half % S::kDepth * H::kBytes;
   };
   for (int i = 0; i < S::kDepth - 1; ++i) fetch(i, false);
 
@@ -491,12 +507,12 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
     if (position < cut.key_begin || position >= cut.key_end) continue;
     if (is_key) norm_and_rotate(args, fresh, k_norm, turns[item / 2], exchange[warp]);
     const int tile = (position - cut.key_begin) / kKeys;
-    const int owner = tile % S::kStreams, index = tile / S::kStreams;
-    const bool in_flight = index < S::kDepth - 1;
-    uint8_t* const place = in_flight ? ring + (owner * S::kDepth + index) * T::kBytes : nullptr;
+    const int owner = tile % S::kStreams, half_index = tile / S::kStreams * 2 + (is_key ? 0 : 1);
+    const bool in_flight = half_index < S::kDepth - 1;
+    uint8_t* const place = in_flight ? ring + (owner * S::kDepth + half_index) * H::kBytes : nullptr;
     uint8_t* const cached =
         (is_key ? args.k_cache : args.v_cache) +
-        attention_cache_row(args, cut.span.first_page, cut.kv_head, position) * T::kRowBytes;
+        attention_cache_row(args, cut.span.first_page, cut.kv_head, position) * H::kRowBytes;
     store_row<kType>(fresh, cached, place, (position - cut.key_begin) % kKeys, is_key);
     if (!in_flight) __threadfence();  // this block's copies read it
   }
@@ -509,39 +525,42 @@ __global__ void __launch_bounds__(Shape<kGroups>::kWarps * 32, 1)
     state.largest[c] = -INFINITY;
     position[c] = cut.span.position + (cut.first + group * 8 + threadIdx.x % 4 * 2 + c) / args.group;
   }
+  const uint8_t* const own_queries = queries + group * 8 * kDim * 4;
   for (int i = 0; i < tiles; ++i) {
-    copy_wait<S::kDepth - 2>();
-    stream_barrier<kGroups>(stream);
-    fetch(i + S::kDepth - 1, true);
-    add_tile<kType>(stream_ring + i % S::kDepth * T::kBytes, queries + group * 8 * kDim * 4,
-                    first_key + i * S::kStreams * kKeys, position, state);
+    const TileWeights weights =
+        add_keys<kType>(next(2 * i), own_queries, first_key + i * S::kStreams * kKeys, position, state);
+    add_values<kType>(next(2 * i + 1), weights, state);
   }
   copy_wait<0>();
   __syncthreads();
-  finish_block<kGroups>(args, cut, span_index, state, reinterpret_cast<float*>(ring), extremes);
+  finish_block<S>(args, cut, span_index, state, reinterpret_cast<float*>(ring), extremes);
 }
 
-template <ops::KvType kType, int kGroups>
+template <ops::KvType kType, int kGroups, bool kShallow>
 void launch_decode(Context& context, const AttentionPlan& plan) {
+  using S = Shape<kGroups, kShallow>;
   const AttentionArgs& args = plan.args;
-  const auto kernel = attention_decode_kernel<kType, kGroups>;
-  constexpr int kBytes = shared_bytes<kType, kGroups>();
+  const auto kernel = attention_decode_kernel<kType, S>;
+  constexpr int kBytes = shared_bytes<kType, S>();
   static const bool allowed = (allow_shared_bytes(kernel, kBytes), true);
   (void)allowed;
   const int32_t rows = plan.longest_span < kShortSpan ? plan.longest_span : kShortSpan;
   const uint32_t blocks = ceil_div(int64_t(rows) * args.group, 8 * kGroups);
   launch(context, "attention_decode_kernel", plan.work, kernel,
          dim3(uint32_t(args.splits), uint32_t(args.kv_heads), uint32_t(args.span_count) * blocks),
-         dim3(Shape<kGroups>::kWarps * 32), kBytes, args, plan.rope, int(blocks));
+         dim3(S::kWarps * 32), kBytes, args, plan.rope, int(blocks));
 }
 
 template <ops::KvType kType>
 void launch_groups(Context& context, const AttentionPlan& plan) {
   const int columns = (plan.longest_span < kShortSpan ? plan.longest_span : kShortSpan) * plan.args.group;
-  if (columns <= 8) return launch_decode<kType, 1>(context, plan);
-  if (columns <= 16) return launch_decode<kType, 2>(context, plan);
-  if (columns <= 32) return launch_decode<kType, 4>(context, plan);
-  launch_decode<kType, 8>(context, plan);
+  const int64_t grid = int64_t(plan.args.splits) * plan.args.kv_heads * plan.args.span_count;
+  if (columns <= 8 && grid > context.limits.multiprocessors)
+    return launch_decode<kType, 1, true>(context, plan);
+  if (columns <= 8) return launch_decode<kType, 1, false>(context, plan);
+  if (columns <= 16) return launch_decode<kType, 2, false>(context, plan);
+  if (columns <= 32) return launch_decode<kType, 4, false>(context, plan);
+  launch_decode<kType, 8, false>(context, plan);
 }
 
 }  // namespace

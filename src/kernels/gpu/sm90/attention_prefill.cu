@@ -16,8 +16,10 @@ constexpr int kRows = 128;
 constexpr int kKeys = 64;
 constexpr int kThreads = 384;
 constexpr int kTileBytes = kKeys * kDim * 2;  // as many as the queries of a warpgroup
-constexpr int kStages = 2;
-constexpr int kSharedBytes = 1024 + (2 + 2 * kStages) * kTileBytes + 8 * 4 * kStages;
+constexpr int kKeyStages = 3;
+constexpr int kValueStages = 2;
+constexpr int kStages = kKeyStages + kValueStages;
+constexpr int kSharedBytes = 1024 + (2 + kStages) * kTileBytes + 2 * 8 * kStages;
 
 template <ops::KvType kType>
 struct Budget {  // registers; 504 in all
@@ -25,17 +27,27 @@ struct Budget {  // registers; 504 in all
   static constexpr int kConsumer = (504 - kProducer) / 2;
 };
 
-// Addresses in shared memory.
+// Addresses in shared memory. Tiles of keys go round kKeyStages stages, tiles of values round the others.
 struct Layout {
-  uint32_t queries;  // [2][kTileBytes]
-  uint32_t keys;     // [kStages][kTileBytes]
-  uint32_t values;
-  uint32_t barriers;  // [keys, values][full, empty][kStages]
-  __device__ __forceinline__ uint32_t full(int values_not_keys, int stage) const {
-    return barriers + 8 * (values_not_keys * 2 * kStages + stage);
+  uint32_t queries;   // [2][kTileBytes]
+  uint32_t tiles;     // [kStages][kTileBytes]: keys, then values
+  uint32_t barriers;  // [full, empty][kStages]
+  __device__ __forceinline__ int stage(bool is_value, int tile) const {
+    return is_value ? kKeyStages + tile % kValueStages : tile % kKeyStages;
   }
-  __device__ __forceinline__ uint32_t empty(int values_not_keys, int stage) const {
-    return barriers + 8 * (values_not_keys * 2 * kStages + kStages + stage);
+  __device__ __forceinline__ uint32_t parity(bool is_value, int tile) const {
+    return uint32_t(is_value ? tile / kValueStages : tile / kKeyStages) & 1;
+  }
+  __device__ __forceinline__ uint32_t address(int stage) const { return tiles + stage * kTileBytes; }
+  __device__ __forceinline__ uint32_t full(int stage) const { return barriers + 8 * stage; }
+  __device__ __forceinline__ uint32_t empty(int stage) const { return barriers + 8 * (kStages + stage); }
+  // Until a tile has come; copies of other threads must be seen by the matrix units.
+  __device__ __forceinline__ void await(bool is_value, int tile) const {
+    barrier_wait(full(stage(is_value, tile)), parity(is_value, tile));
+    publish_shared();
+  }
+  __device__ __forceinline__ void release(bool is_value, int tile) const {
+    if (threadIdx.x % 32 == 0) barrier_arrive(empty(stage(is_value, tile)));
   }
 };
 
@@ -46,10 +58,6 @@ struct Block {
   int context;  // positions of the span
   int tiles;    // of keys
 };
-
-DW_DEVICE uint32_t stage_parity(int tile) {
-  return uint32_t(tile / kStages) & 1;
-}
 
 DW_DEVICE void store_shared(uint32_t address, uint4 x) {
   asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
@@ -75,7 +83,6 @@ DW_DEVICE void load_tile(const AttentionArgs& args, const Block& block, const ui
       copy_async(to + swizzled_offset<kKeys>(r, piece), cache + (valid ? row : first_row) * 512 + piece * 16,
                  valid);
     }
-    copy_commit();
   } else {
     // Half a row a thread: four blocks.
     const int r = thread / 2, half = thread % 2;
@@ -109,42 +116,21 @@ DW_DEVICE void load_tile(const AttentionArgs& args, const Block& block, const ui
 // The producing warpgroup: keys 0, keys 1, values 0, keys 2, values 1, ... values n - 1.
 template <ops::KvType kType>
 DW_DEVICE void produce(const AttentionArgs& args, const Block& block, const Layout& at) {
-  uint32_t pending = 0;  // barrier of the copies under way
-  auto publish = [&] {
-    publish_shared();
-    barrier_arrive(pending);
-    pending = 0;
-  };
   for (int unit = 0; unit < 2 * block.tiles; ++unit) {
     const bool is_value = unit == 2 * block.tiles - 1 || (unit > 1 && unit % 2 == 0);
     const int tile = is_value ? (unit == 2 * block.tiles - 1 ? block.tiles - 1 : unit / 2 - 1)
                               : (unit == 0 ? 0 : (unit + 1) / 2);
-    const int stage = tile % kStages;
-    const uint32_t empty = at.empty(is_value, stage), parity = stage_parity(tile) ^ 1;
-    if (!barrier_test(empty, parity)) {
-      if (pending != 0) {
-        copy_wait<0>();
-        publish();
-      }
-      barrier_wait(empty, parity);
-    }
-    load_tile<kType>(args, block, is_value ? args.v_cache : args.k_cache, tile * kKeys,
-                     (is_value ? at.values : at.keys) + stage * kTileBytes);
+    const int stage = at.stage(is_value, tile);
+    barrier_wait(at.empty(stage), at.parity(is_value, tile) ^ 1);
+    load_tile<kType>(args, block, is_value ? args.v_cache : args.k_cache, tile * kKeys, at.address(stage));
     if constexpr (kType == ops::KvType::kF16) {
-      if (pending != 0) {
-        copy_wait<1>();
-        publish();
-      }
-      pending = at.full(is_value, stage);
+      barrier_arrive_after_copies(at.full(stage));
     } else {
-      pending = at.full(is_value, stage);
-      publish();
+      publish_shared();
+      barrier_arrive(at.full(stage));
     }
   }
-  if (pending != 0) {
-    copy_wait<0>();
-    publish();
-  }
+  copy_wait_all();
 }
 
 // Queries of a warpgroup: normed, rotated, scaled, rounded to f16. Each warp takes its 16 rows; a lane has
@@ -329,42 +315,40 @@ DW_DEVICE void consume(const AttentionArgs& args, const RopeTable& rope, const B
                            block.span.position + (row + 8) / args.group};
   const int least = block.span.position + block.first / args.group;
 
-  barrier_wait(at.full(0, 0), 0);
-  start_scores(scores, queries, at.keys);
+  at.await(false, 0);
+  start_scores(scores, queries, at.address(at.stage(false, 0)));
   group_wait<0>();
   hold(scores);
-  if (lane == 0) barrier_arrive(at.empty(0, 0));
+  at.release(false, 0);
   soften(scores, kKeys - 1 > least, 0, position, state, shrink);
   pack_weights(scores, weights);
 #pragma unroll 1
   for (int tile = 1; tile < block.tiles; ++tile) {
-    const int stage = tile % kStages, before = (tile - 1) % kStages;
-    barrier_wait(at.full(0, stage), stage_parity(tile));
+    at.await(false, tile);
     hold(scores);
-    start_scores(scores, queries, at.keys + stage * kTileBytes);
-    barrier_wait(at.full(1, before), stage_parity(tile - 1));
+    start_scores(scores, queries, at.address(at.stage(false, tile)));
+    at.await(true, tile - 1);
     hold(out);
     hold(weights);
-    start_sums(out, weights, at.values + before * kTileBytes);
+    start_sums(out, weights, at.address(at.stage(true, tile - 1)));
     group_wait<1>();
     hold(scores);
-    if (lane == 0) barrier_arrive(at.empty(0, stage));
+    at.release(false, tile);
     soften(scores, tile * kKeys + kKeys - 1 > least, tile * kKeys, position, state, shrink);
     group_wait<0>();
     hold(out);
     hold(weights);
-    if (lane == 0) barrier_arrive(at.empty(1, before));
+    at.release(true, tile - 1);
     if (__any_sync(~0u, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
       for (int i = 0; i < 128; ++i) out[i] *= shrink[i / 2 % 2];
     }
     pack_weights(scores, weights);
   }
-  const int last = block.tiles - 1;
-  barrier_wait(at.full(1, last % kStages), stage_parity(last));
+  at.await(true, block.tiles - 1);
   hold(out);
   hold(weights);
-  start_sums(out, weights, at.values + last % kStages * kTileBytes);
+  start_sums(out, weights, at.address(at.stage(true, block.tiles - 1)));
   group_wait<0>();
   hold(out);
 #pragma unroll
@@ -398,15 +382,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t raw = shared_address(shared), aligned = (raw + 1023) & ~1023u;
   Layout at;
   at.queries = aligned;
-  at.keys = aligned + 2 * kTileBytes;
-  at.values = at.keys + kStages * kTileBytes;
-  at.barriers = at.values + kStages * kTileBytes;
+  at.tiles = aligned + 2 * kTileBytes;
+  at.barriers = at.tiles + kStages * kTileBytes;
   if (threadIdx.x == 0) {
-    for (int values = 0; values < 2; ++values)
-      for (int stage = 0; stage < kStages; ++stage) {
-        barrier_init(at.full(values, stage), 128);
-        barrier_init(at.empty(values, stage), 8);  // warps
-      }
+    for (int stage = 0; stage < kStages; ++stage) {
+      barrier_init(at.full(stage), 128);
+      barrier_init(at.empty(stage), 8);  // warps
+    }
   }
   __syncthreads();
   if (threadIdx.x < 128) {

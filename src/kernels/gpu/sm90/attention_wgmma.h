@@ -104,19 +104,14 @@ DW_DEVICE void barrier_init(uint32_t barrier, int arrivals) {
 DW_DEVICE void barrier_arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
+// Arrives once all of this thread's asynchronous copies so far have come.
+DW_DEVICE void barrier_arrive_after_copies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 // Whether the phase of this parity has ended; may wait a while.
 DW_DEVICE bool barrier_passed(uint32_t barrier, uint32_t parity) {
   uint32_t passed;
   asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
-               : "=r"(passed)
-               : "r"(barrier), "r"(parity)
-               : "memory");
-  return passed != 0;
-}
-// The same without waiting.
-DW_DEVICE bool barrier_test(uint32_t barrier, uint32_t parity) {
-  uint32_t passed;
-  asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.b32 %0, 1, 0, p;}"
                : "=r"(passed)
                : "r"(barrier), "r"(parity)
                : "memory");

@@ -33,6 +33,9 @@ DW_DEVICE void copy_async(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                : "memory");
 }
+DW_DEVICE void copy_wait_all() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
 DW_DEVICE void copy_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
