@@ -63,6 +63,17 @@ __global__ void __launch_bounds__(kPackThreads)
     zeroed[i] = 0;
 }
 
+// The widest tile that still gives every multiprocessor a block or two.
+int tile_tokens_for(quant::Type type, int64_t row_tiles, int64_t tokens, const Limits& limits) {
+  if (tokens <= 32) return mma_tile_tokens(type, 16);
+  int64_t wanted = 64;
+  if (row_tiles * ceil_div(tokens, 192) >= 2 * limits.multiprocessors)
+    wanted = 192;
+  else if (row_tiles * ceil_div(tokens, 128) >= limits.multiprocessors)
+    wanted = 128;
+  return mma_tile_tokens(type, wanted);
+}
+
 }  // namespace
 
 void pack_halves(Context& context, const ops::Activations& x, const PackedRows& rows,
@@ -123,9 +134,7 @@ bool linear_mma(Context& context, const ops::Activations& x, std::span<const ops
     job.out_stride = output.out_stride != 0 ? output.out_stride : output.weight.rows;
     job.add = output.add;
     job.aligned = job.out_stride % 2 == 0 && reinterpret_cast<uintptr_t>(output.out) % 8 == 0;
-    // Narrow tiles where wide ones would leave multiprocessors without work.
-    const bool narrow = int64_t(job.row_tiles) * ceil_div(x.tokens, 128) < context.limits.multiprocessors;
-    const int tile_tokens = mma_tile_tokens(output.weight.type, x.tokens <= 32 ? 16 : narrow ? 64 : x.tokens);
+    const int tile_tokens = tile_tokens_for(output.weight.type, job.row_tiles, x.tokens, context.limits);
     const double n = double(output.weight.rows), k = double(x.columns), m = double(x.tokens);
     const Work work = {"linear", n * double(job.row_bytes) + m * k * 2 + m * n * (output.add ? 8 : 4),
                        2 * m * n * k};

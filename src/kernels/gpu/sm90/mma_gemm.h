@@ -20,12 +20,13 @@ template <class Operand, int kN>
 struct MmaShared {
   static constexpr uint32_t kPlaneBytes = kN * 256;  // two halves of [kN][64] f16
   static constexpr uint32_t kStageBytes = kPlaneBytes * (Operand::kSplit ? 2 : 1);
-  static constexpr uint32_t kColumnBytes = kN * 16;
+  static constexpr uint32_t kColumnBytes = kN * 24;
   static constexpr uint32_t kBytes = kMmaStages * kStageBytes + kColumnBytes + 1024;  // to align
 };
 
 // What a block knows of its kN tokens, in shared memory.
 struct MmaColumns {
+  uint64_t* from;  // address of the row of x; 0: none
   int32_t* row;    // of x; -1: none
   int32_t* out;    // row of the output
   float* scale;    // of the result
@@ -75,6 +76,7 @@ DW_DEVICE bool describe_columns(const MmaJob& job, const ExpertTile& tile, const
         uneven = largest != 0;
       }
     }
+    columns.from[n] = row < 0 ? 0 : reinterpret_cast<uint64_t>(job.x + int64_t(row) * job.padded);
     columns.row[n] = row;
     columns.out[n] = out;
     columns.scale[n] = scale;
@@ -101,23 +103,31 @@ template <class Operand, int kN>
 DW_DEVICE void load_activations(const MmaJob& job, const MmaColumns& columns, uint32_t stage, int step,
                                 bool uneven) {
   using Shared = MmaShared<Operand, kN>;
-  const int piece = int(threadIdx.x) % 16, half = piece / 8;
+  const int piece = int(threadIdx.x) % 16, half = piece / 8, first = int(threadIdx.x) / 16;
+  const uint32_t at = uint32_t(step * 256 + piece * 16);  // bytes within a row
+  // Rows 16 apart share the swizzle, so that the copies of a thread lie 2048 bytes apart.
+  const uint32_t to = stage + uint32_t(half) * (kN * 128) + swizzled_offset(first, piece % 8);
+  if (uneven) {
+    for (int i = 0; i < kN / 16; ++i) {
+      const int row = columns.row[first + 16 * i];
+      uint4 value = make_uint4(0, 0, 0, 0);
+      if (row >= 0)
+        value = rescaled_piece(job, row, step * 2 + half,
+                               *reinterpret_cast<const uint4*>(columns.from[first + 16 * i] + at));
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to + 2048 * i), "r"(value.x),
+                   "r"(value.y), "r"(value.z), "r"(value.w)
+                   : "memory");
+    }
+    return;
+  }
+  const int64_t low = reinterpret_cast<const char*>(job.x_low) - reinterpret_cast<const char*>(job.x);
 #pragma unroll
   for (int i = 0; i < kN / 16; ++i) {
-    const int n = int(threadIdx.x) / 16 + 16 * i;
-    const int row = columns.row[n];
-    const int64_t at = int64_t(max(row, 0)) * job.padded + step * 128 + piece * 8;
-    const uint32_t to = stage + uint32_t(half) * (kN * 128) + swizzled_offset(n, piece % 8);
-    if (uneven && row >= 0) {
-      const uint4 value =
-          rescaled_piece(job, row, step * 2 + half, *reinterpret_cast<const uint4*>(job.x + at));
-      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y),
-                   "r"(value.z), "r"(value.w)
-                   : "memory");
-    } else {
-      async_copy_16(to, job.x + at, row >= 0);
-      if constexpr (Operand::kSplit) async_copy_16(to + Shared::kPlaneBytes, job.x_low + at, row >= 0);
-    }
+    const uint64_t from = columns.from[first + 16 * i];
+    const char* source = reinterpret_cast<const char*>(from != 0 ? from + at : uint64_t(job.x));
+    async_copy_16(to + 2048 * i, source, from != 0);
+    if constexpr (Operand::kSplit)
+      async_copy_16(to + Shared::kPlaneBytes + 2048 * i, source + low, from != 0);
   }
 }
 
@@ -137,6 +147,15 @@ DW_DEVICE MmaRows rows_of_tile(const MmaJob& job, int expert, int row_tile) {
   const int row = row_tile * 128 + warp * 16 + 2 * g;
   return {job.weights[0] + matrix + uint64_t(min(row, job.rows - 1)) * job.row_bytes,
           job.weights[0] + matrix + uint64_t(min(row + 1, job.rows - 1)) * job.row_bytes};
+}
+
+// Brings the rows of a tile to the second-level cache, ahead of fetch().
+DW_DEVICE void prefetch_rows(const MmaRows& rows, uint64_t bytes) {
+  if (threadIdx.x % 4 != 0) return;
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(rows.first), "r"(uint32_t(bytes))
+               : "memory");
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(rows.second), "r"(uint32_t(bytes))
+               : "memory");
 }
 
 // Half a step: four products of k = 16, their fragments decoded while the former half's products run.
@@ -261,17 +280,21 @@ __global__ void __launch_bounds__(kMmaThreads, Operand::kRoomy&& kN <= 64 ? 2 : 
   const uint32_t raw_base = uint32_t(__cvta_generic_to_shared(shared_bytes));
   const uint32_t stages = (raw_base + 1023) / 1024 * 1024;
   uint8_t* after = shared_bytes + (stages - raw_base) + kMmaStages * Shared::kStageBytes;
-  const MmaColumns columns = {reinterpret_cast<int32_t*>(after), reinterpret_cast<int32_t*>(after) + kN,
-                              reinterpret_cast<float*>(after) + 2 * kN,
-                              reinterpret_cast<uint32_t*>(after) + 3 * kN};
+  int32_t* words = reinterpret_cast<int32_t*>(after + 8 * kN);
+  const MmaColumns columns = {reinterpret_cast<uint64_t*>(after), words, words + kN,
+                              reinterpret_cast<float*>(words + 2 * kN),
+                              reinterpret_cast<uint32_t*>(words + 3 * kN)};
   wait_for_previous();
   allow_next();
   ExpertTile tile;
   if (!find_tile<kN>(job, tile)) return;
+  const int first_tile = int(blockIdx.x) * job.row_tiles_per_block;
+  MmaRows rows = rows_of_tile(job, tile.expert, first_tile);
+  const bool from_memory = job.tiles != nullptr;  // many blocks share the rows of a dense product
+  if (from_memory) prefetch_rows(rows, job.row_bytes);
   const bool uneven = describe_columns<kN>(job, tile, columns);
 
   const int steps = job.padded / 128, chunks = job.columns / 32;
-  const int first_tile = int(blockIdx.x) * job.row_tiles_per_block;
   const int tile_count = min(job.row_tiles_per_block, job.row_tiles - first_tile);
   const int total = tile_count * steps;
   const int c = int(threadIdx.x) % 4;
@@ -285,13 +308,14 @@ __global__ void __launch_bounds__(kMmaThreads, Operand::kRoomy&& kN <= 64 ? 2 : 
     async_copy_commit();
     load_step = load_step + 1 == steps ? 0 : load_step + 1;
   }
-  MmaRows rows = rows_of_tile(job, tile.expert, first_tile);
   typename Operand::Raw first = Operand::fetch(rows.first, job.columns, chunk_of(0));
   typename Operand::Raw second = Operand::fetch(rows.second, job.columns, chunk_of(0));
 
   float sums[kN / 2];
   int iteration = 0;
   for (int row_tile = first_tile; row_tile < first_tile + tile_count; ++row_tile) {
+    if (from_memory && row_tile + 1 < first_tile + tile_count)
+      prefetch_rows(rows_of_tile(job, tile.expert, row_tile + 1), job.row_bytes);
     for (int step = 0; step < steps; ++step, ++iteration) {
       async_copy_wait<kMmaAhead - 1>();
       publish_to_tensor_cores();

@@ -57,8 +57,8 @@ inline constexpr __host__ __device__ int packed_position(int column) {
   return column / 128 * 128 + 16 * s + 2 * c + j % 2 + 8 * (j / 2);
 }
 
-// Tiles are 16, 64 or 128 tokens wide; types that files rarely consist of have kernels for 64 only, and fp32
-// none for 128: their activations take twice the room.
+// Tiles are 16, 64, 128 or 192 tokens wide; types that files rarely consist of have kernels for 64 only, and
+// fp32 none beyond 64: their activations take twice the room.
 inline constexpr bool has_all_tiles(quant::Type type) {
   using enum quant::Type;
   return type == Q2_K || type == Q3_K || type == Q4_K || type == Q5_K || type == Q6_K || type == Q8_0 ||
@@ -67,7 +67,8 @@ inline constexpr bool has_all_tiles(quant::Type type) {
 // The narrowest kernel for tiles of that many tokens, or the widest there is.
 inline constexpr int mma_tile_tokens(quant::Type type, int64_t tokens) {
   if (!has_all_tiles(type)) return 64;
-  return tokens <= 16 ? 16 : tokens <= 64 || type == quant::Type::F32 ? 64 : 128;
+  if (tokens <= 64 || type == quant::Type::F32) return tokens <= 16 ? 16 : 64;
+  return tokens <= 128 ? 128 : 192;
 }
 
 // A copy of x in f16; see pack_halves().

@@ -39,6 +39,10 @@ bool launch_mma_type(Context& context, int tile_tokens, const MmaJob& job, uint3
         launch_mma_tile<kType, 128>(context, job, grid_tiles, name, work);
         return true;
       }
+      if (tile_tokens == 192) {
+        launch_mma_tile<kType, 192>(context, job, grid_tiles, name, work);
+        return true;
+      }
     }
   }
   return false;

@@ -71,7 +71,7 @@ struct MmaOperand<quant::Type::F16> {
   using Raw = FloatChunk<4>;
   using Ready = Raw;
   static constexpr bool kSplit = false;
-  static constexpr float kScale = 1;
+  static constexpr float kScale = 0.5f;  // a product, so that loads never write what wgmma still reads
   static constexpr bool kRoomy = false;
 
   DW_DEVICE Raw fetch(const uint8_t* row, int, int chunk) {
@@ -83,11 +83,14 @@ struct MmaOperand<quant::Type::F16> {
   DW_DEVICE Ready prepare(const Raw& raw, int, const IqTables&) {
     return raw;
   }
+  DW_DEVICE uint32_t scaled(uint32_t word) {
+    return half2_bits(__hmul2(reinterpret_cast<const __half2&>(word), __float2half2_rn(kScale)));
+  }
   DW_DEVICE void fragment(const Ready& ready, int s, uint32_t& first, uint32_t& second, uint32_t&,
                           uint32_t&) {
     const uint4& load = ready.loads[s / 2];
-    first = s % 2 == 0 ? load.x : load.z;
-    second = s % 2 == 0 ? load.y : load.w;
+    first = scaled(s % 2 == 0 ? load.x : load.z);
+    second = scaled(s % 2 == 0 ? load.y : load.w);
   }
 };
 

@@ -60,7 +60,10 @@ Room lay_out(const ops::Moe& op, int64_t tokens, int tile_tokens, Scratch& scrat
 
 // Tokens of a tile, from how many each matrix will meet on average. No wider than a type's widest kernel.
 int tile_tokens_for(quant::Type first, quant::Type second, int64_t rows_per_matrix) {
-  const int64_t wanted = rows_per_matrix <= 20 ? 16 : rows_per_matrix <= 256 ? 64 : 128;
+  const int64_t wanted = rows_per_matrix <= 20    ? 16
+                         : rows_per_matrix <= 56  ? 64
+                         : rows_per_matrix <= 112 ? 128
+                                                  : 192;
   const int a = mma_tile_tokens(first, wanted), b = mma_tile_tokens(second, wanted);
   return a < b ? a : b;
 }
