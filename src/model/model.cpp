@@ -399,10 +399,10 @@ int32_t Model::most_top_logits() const {
 
 void Model::top(int32_t rows, int32_t k) {
   Stage& s = stages_[size_t(placement_.head)];
-  auto* ids = s.work.top.as<int32_t>();
-  auto* values = s.work.top.as<float>() + int64_t(options_.head_rows) * kMostTop;
-  s.device->top_logits({s.work.logits.as<const float>(), rows, h_.vocabulary, k, ids, values,
-                        values + int64_t(options_.head_rows) * kMostTop});
+  const int64_t block = int64_t(rows) * k;
+  auto* values = s.work.top.as<float>() + block;
+  s.device->top_logits({s.work.logits.as<const float>(), rows, h_.vocabulary, k, s.work.top.as<int32_t>(),
+                        values, values + block});
 }
 
 void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const TopSink& sink) {
@@ -416,16 +416,11 @@ void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const 
   });
   Stage& s = stages_[size_t(placement_.head)];
   host_top_.resize(top_bytes(options_.head_rows));
-  const int64_t block = int64_t(options_.head_rows) * kMostTop;
-  auto* ids = reinterpret_cast<int32_t*>(host_top_.data());
-  auto* values = reinterpret_cast<float*>(host_top_.data()) + block;
-  float* sums = values + block;
-  const auto* device_ids = s.work.top.as<const int32_t>();
-  const float* device_values = s.work.top.as<const float>() + block;
-  const uint64_t bytes = uint64_t(rows) * uint64_t(k) * sizeof(float);
-  s.device->copy_to_host(ids, device_ids, bytes);
-  s.device->copy_to_host(values, device_values, bytes);
-  s.device->copy_to_host(sums, device_values + block, uint64_t(rows) * 2 * sizeof(float));
+  const int64_t block = int64_t(rows) * k;
+  const auto* ids = reinterpret_cast<const int32_t*>(host_top_.data());
+  const auto* values = reinterpret_cast<const float*>(host_top_.data()) + block;
+  const float* sums = values + block;
+  s.device->copy_to_host(host_top_.data(), s.work.top.data(), uint64_t(2 * block + 2 * rows) * sizeof(float));
   for (int32_t i = 0; i < rows; ++i)
     sink(size_t(i), {{ids + int64_t(i) * k, size_t(k)},
                      {values + int64_t(i) * k, size_t(k)},

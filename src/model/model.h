@@ -73,15 +73,15 @@ class Model {
 
  private:
   struct Workspace {
-    Buffer x;                 // [tokens, hidden] residual
-    Buffer wide;              // [tokens, max(channels, 2 * attention width)]
-    Buffer side;              // [tokens, max(delta width, 2 * KV width)]
-    Buffer small;             // [tokens, 2 v_heads]
-    Buffer logits;            // [head_rows, vocabulary]
-    Buffer top;               // [head_rows, kMostTop] ids, the same of values, [head_rows, 2]
-    Buffer trunk;             // MTP: [tokens, hidden], the trunk's last residual
-    Buffer pair;              // MTP: [tokens, 2 hidden]
-    ActivationBuffer h;       // [tokens, hidden] after a norm
+    Buffer x;            // [tokens, hidden] residual
+    Buffer wide;         // [tokens, max(channels, 2 * attention width)]
+    Buffer side;         // [tokens, max(delta width, 2 * KV width)]
+    Buffer small;        // [tokens, 2 v_heads]
+    Buffer logits;       // [head_rows, vocabulary]
+    Buffer top;          // of r rows: [r, k] ids, [r, k] values, [r, 2] maximum and sum; one after the other
+    Buffer trunk;        // MTP: [tokens, hidden], the trunk's last residual
+    Buffer pair;         // MTP: [tokens, 2 hidden]
+    ActivationBuffer h;  // [tokens, hidden] after a norm
     ActivationBuffer mixed;   // [tokens, max(delta width, attention width)]
     ActivationBuffer joined;  // MTP: [tokens, 2 hidden]
   };
