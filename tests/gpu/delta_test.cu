@@ -39,6 +39,8 @@ std::vector<Path> paths_of(const DeltaCase& c) {
   paths.push_back({"sm_90, chunks of 32", {32, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, chunks of 64", {64, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, mixed", {64, 33, true}, kHalf});
+  paths.push_back({"sm_90, token by token, proven", {0, 1, true, true}, kExact});
+  paths.push_back({"sm_90, chunks of 64, proven", {64, kAllRows, true, true}, kHalf});
   return paths;
 }
 
@@ -80,6 +82,12 @@ TEST(GpuDelta, LengthsAroundChunksAndTaps) {
     Random random{uint64_t(100 + length)};
     compare_everywhere(make_delta_case(random, {length}, 1, 2));
   }
+}
+
+// Everything that goes round in a ring has gone round.
+TEST(GpuDelta, SpansOfManyChunks) {
+  Random random(8);
+  compare_everywhere(make_delta_case(random, {900, 2, 450}, 2, 4));
 }
 
 TEST(GpuDelta, OtherHeadSizesAndTaps) {
