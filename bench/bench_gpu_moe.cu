@@ -1,6 +1,6 @@
 // Times the mixture of experts, dense products and the router on the GPU at the 80B model's shapes: md tables
 // of microseconds, TFLOPS, share of the peak given on the command line, GB/s of weights.
-//   bench_gpu_moe [peak TFLOPS [moe|linear|router]]
+//   bench_gpu_moe [peak TFLOPS [moe|linear|router|decode]]
 
 #include <algorithm>
 #include <functional>
@@ -188,6 +188,106 @@ void bench_router() {
   }
 }
 
+// Captures `queue` and times its replays, microseconds.
+double replay_us(gpu::Context& context, const std::function<void()>& queue) {
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  gpu::check_runtime(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "capture");
+  queue();
+  gpu::check_runtime(cudaStreamEndCapture(context.stream, &graph), "capture");
+  gpu::check_runtime(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  const double us =
+      time_us(context, 10, [&] { gpu::check_runtime(cudaGraphLaunch(executable, context.stream), "graph"); });
+  cudaGraphExecDestroy(executable), cudaGraphDestroy(graph);
+  return us;
+}
+
+// A token's chain of layers: a product in the mixer's place, then the experts. Two layers' weights in turn
+// under 48 routers, so that hardly any expert is in a cache.
+void bench_decode(Type gate_type, Type down_type) {
+  constexpr int kLayers = 48, kSets = 2;
+  constexpr int64_t kMost = 16;
+  Random random(11);
+  ops::Moe shape;
+  shape.expert_count = kExperts, shape.top_k = kTopK;
+  shape.x.tokens = kMost, shape.x.columns = kHidden;
+  shape.down.rows = kHidden, shape.down.columns = kWidth;
+  TestContext owner(gpu::moe_scratch_bytes(shape) + (1 << 20));
+  gpu::Context& context = owner.context;
+  const float deviation = 1 / std::sqrt(float(kHidden));
+  const auto experts_of = [&](Type type, int64_t rows, int64_t columns) {
+    return TestMatrix(context, type, rows, columns, kExperts * kSets, deviation, random, 16);
+  };
+  const TestMatrix gate = experts_of(gate_type, kWidth, kHidden), up = experts_of(gate_type, kWidth, kHidden);
+  const TestMatrix down = experts_of(down_type, kHidden, kWidth);
+  const TestMatrix shared_gate(context, gate_type, kWidth, kHidden, kLayers, deviation, random, 1);
+  const TestMatrix shared_up(context, gate_type, kWidth, kHidden, kLayers, deviation, random, 1);
+  const TestMatrix shared_down(context, down_type, kHidden, kWidth, kLayers, deviation, random, 1);
+  const TestMatrix mixer(context, Type::Q4_K, kHidden, 2 * kHidden, kLayers, deviation, random, 1);
+  const TestMatrix router(context, Type::F32, kExperts, kHidden, kLayers, deviation, random);
+  const TestActivations mixed(context, normals(random, kMost * 2 * kHidden), kMost, 2 * kHidden);
+  const TestActivations normed(context, normals(random, kMost * kHidden), kMost, kHidden);
+  const DeviceArray<float> x(normals(random, kMost * kHidden));
+  const DeviceArray<float> weight(std::vector<float>(size_t(kHidden), 1.0f));
+  const DeviceArray<float> shared_router(normals(random, kHidden, deviation));
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < kMost * kTopK * kLayers; ++i) ids.push_back(int32_t(random.below(kExperts)));
+  const DeviceArray<int32_t> device_ids(ids);
+  const DeviceArray<float> weights(std::vector<float>(ids.size(), 0.1f));
+  const DeviceArray<float> hidden(size_t(kMost * (kTopK + 1) * kWidth));
+  const auto nth = [](ops::Matrix m, int64_t set, int64_t count) {
+    m.data += uint64_t(set) * uint64_t(count) * (m.matrix_bytes());
+    m.count = count;
+    return m;
+  };
+  for (int64_t tokens : {1, 2, 4, 8, 16}) {
+    enum Part { kNone, kAll, kExpertsOnly };
+    const auto chain = [&](Part part, int architecture) {
+      const int real = context.limits.architecture;
+      for (int layer = 0; layer < kLayers; ++layer) {
+        ops::Activations in = mixed.view;
+        in.tokens = tokens;
+        const ops::Linear linear = {nth(mixer.device_view, layer, 1), x.data(), kHidden, true};
+        if (tokens <= gpu::kGemvTokens)
+          gpu::gemv(context, in, {&linear, 1}, nullptr);
+        else
+          gpu::gemm_dot4(context, in, linear);
+        ops::Moe op;
+        op.expert_count = kExperts, op.top_k = kTopK;
+        op.x = normed.view;
+        op.x.tokens = tokens;
+        op.router = nth(router.device_view, layer, 1);
+        op.gate = nth(gate.device_view, layer % kSets, kExperts);
+        op.up = nth(up.device_view, layer % kSets, kExperts);
+        op.down = nth(down.device_view, layer % kSets, kExperts);
+        op.shared_gate = nth(shared_gate.device_view, layer, 1);
+        op.shared_up = nth(shared_up.device_view, layer, 1);
+        op.shared_down = nth(shared_down.device_view, layer, 1);
+        op.shared_router = shared_router.data();
+        op.out = x.data();
+        const ops::Norm norm = {x.data(), nullptr, weight.data(), 1e-6f, op.x};
+        context.limits.architecture = architecture;
+        if (part == kAll) gpu::moe(context, op, &norm);
+        if (part == kExpertsOnly)
+          gpu::moe_decode(context, op,
+                          {device_ids.data() + layer * tokens * kTopK, weights.data(), weights.data()},
+                          hidden.data());
+        context.limits.architecture = real;
+      }
+    };
+    const auto time = [&](Part part, int architecture) {
+      return replay_us(context, [&] { chain(part, architecture); }) / kLayers;
+    };
+    const int here = context.limits.architecture;
+    const double none = time(kNone, here), all = time(kAll, here), experts = time(kExpertsOnly, here);
+    const double before = time(kAll, 800), experts_before = time(kExpertsOnly, 800);
+    std::printf("| %s %s | %lld | %.2f | %.2f | %.2f | %.2f | %.2f |\n", name_of(gate_type).c_str(),
+                name_of(down_type).c_str(), (long long)tokens, none, all - none, experts - none,
+                before - none, experts_before - none);
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 }  // namespace dw
 
@@ -207,5 +307,12 @@ int main(int count, char** arguments) {
     dw::bench_linear(Type::Q4_K, 64, 2048, peak);
   }
   if (only.empty() || only == "router") dw::bench_router();
+  if (only.empty() || only == "decode") {
+    std::printf(
+        "\n| a layer | tokens | mixer's product us | + experts | without router | portable | without router "
+        "|\n|---|---|---|---|---|---|---|\n");
+    dw::bench_decode(Type::Q4_K, Type::Q4_K);
+    dw::bench_decode(Type::Q4_K, Type::Q6_K);
+  }
   return 0;
 }

@@ -6,6 +6,9 @@
 #include "base/check.h"
 #include "kernels/gpu/launch.h"
 #include "kernels/gpu/moe_decode_kernel.h"
+#if defined(DW_GPU_CUDA)
+#include "kernels/gpu/sm90/moe_stream.h"
+#endif
 
 namespace dw::gpu {
 namespace {
@@ -136,9 +139,6 @@ Work gate_up_work(const ops::Moe& op, int64_t pairs, int64_t width) {
 
 void queue_gate_up(Context& context, const Work& work, const GateUpArguments& a, int64_t tokens,
                    size_t shared) {
-#if defined(DW_GPU_CUDA)
-  if (gate_up_stream(context, work, a, tokens, shared)) return;
-#endif
   const bool has_shared = a.experts_per_token > a.top_k;
   const bool mixed =
       a.matrices[0].type != a.matrices[1].type || (has_shared && a.matrices[2].type != a.matrices[3].type);
@@ -149,9 +149,6 @@ void queue_gate_up(Context& context, const Work& work, const GateUpArguments& a,
          dim3(kGemvThreads), shared, a);
 }
 void queue_down(Context& context, const Work& work, const DownArguments& a, int64_t tokens, size_t shared) {
-#if defined(DW_GPU_CUDA)
-  if (down_stream(context, work, a, tokens, shared)) return;
-#endif
   allow_shared_bytes(down_kernel, shared);
   launch(context, "down_kernel", work, down_kernel, dim3(ceil_div(a.rows, kDownRows), uint32_t(tokens)),
          dim3(kGemvThreads), shared, a);
@@ -160,6 +157,11 @@ void queue_down(Context& context, const Work& work, const DownArguments& a, int6
 }  // namespace
 
 void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden) {
+#if defined(DW_GPU_CUDA)
+  ExpertSource source;
+  source.given = choice, source.top_k = op.top_k;
+  if (moe_decode_stream(context, op, source, hidden)) return;
+#endif
   const int64_t width = op.down.columns, tokens = op.x.tokens;
   const bool has_shared = bool(op.shared_gate);
   const int experts = op.top_k + (has_shared ? 1 : 0);

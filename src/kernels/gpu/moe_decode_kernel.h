@@ -161,9 +161,4 @@ DW_DEVICE ChosenRow chosen_row(const DownArguments& a, int token, int i, int fir
                                        : 1.0f};
 }
 
-// On Hopper (sm90/moe_decode_stream.cu); false: does not fit, nothing queued.
-bool gate_up_stream(Context& context, const Work& work, const GateUpArguments& a, int64_t tokens,
-                    size_t staged);
-bool down_stream(Context& context, const Work& work, const DownArguments& a, int64_t tokens, size_t staged);
-
 }  // namespace dw::gpu

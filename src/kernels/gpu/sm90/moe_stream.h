@@ -1,0 +1,36 @@
+// The decode of the mixture of experts on Hopper: the router gives its values only, and whoever needs the
+// chosen experts chooses for itself, before the launch in front has ended where it can.
+#pragma once
+
+#include "kernels/gpu/internal.h"
+#include "kernels/gpu/moe_choose.h"
+#include "kernels/gpu/moe_decode_kernel.h"
+
+namespace dw::gpu {
+
+// Where a token's experts come from: the router's values, or a choice that was made already.
+struct ExpertSource {
+  const float* logits = nullptr;  // [tokens, expert_count + 1], the shared expert's last; nullptr: `given`
+  MoeChoice given;
+  int32_t expert_count = 0, top_k = 0;
+  bool normalise = false, weigh_shared = false;
+};
+
+// logits[t, e] of the router and of the shared expert's gate for 1..kRouterTokens tokens; norm as for
+// route_few(). false: nothing queued.
+bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, float* logits);
+
+// As moe_decode(). false: does not fit, nothing queued.
+bool moe_decode_stream(Context& context, const ops::Moe& op, const ExpertSource& source, float* hidden);
+bool moe_decode_stream_fits(const Context& context, const ops::Moe& op);
+
+// All kernels of the chain ask for the same split of a multiprocessor's memory, because it can be changed
+// only when nothing runs there, and they are to overlap.
+template <class... Parameters>
+void prefer_shared_memory(void (*kernel)(Parameters...)) {
+  check_runtime(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                     cudaSharedmemCarveoutMaxShared),
+                "cudaFuncSetAttribute");
+}
+
+}  // namespace dw::gpu
