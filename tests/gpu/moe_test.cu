@@ -483,6 +483,35 @@ TEST(MoeFew, Shapes) {
       true, 326);
 }
 
+TEST(MoeTiles, Shapes) {  // some tens of tokens
+  expect_few({.experts = 48,
+              .top_k = 10,
+              .hidden = 2048,
+              .width = 512,
+              .shared_width = 512,
+              .tokens = 17,
+              .shared = Type::Q4_K},
+             true, 340);
+  expect_few({.experts = 512, .top_k = 10, .shared_width = 256, .tokens = 64, .down = Type::Q6_K}, true, 341);
+  expect_few({.experts = 8, .top_k = 3, .hidden = 512, .shared_width = 256, .tokens = 128}, true, 342);
+  expect_few({.experts = 16,
+              .top_k = 4,
+              .hidden = 2304,
+              .width = 768,
+              .shared_width = 768,
+              .tokens = 30,
+              .gate = Type::Q6_K,
+              .down = Type::Q2_K,
+              .merged = true,
+              .shared_router = false},
+             true, 343);
+  expect_few({.experts = 20, .top_k = 1, .tokens = 47, .gate = Type::Q3_K, .down = Type::IQ4_XS, .skew = 1},
+             false, 344);
+  expect_few(
+      {.experts = 40, .top_k = 32, .tokens = 21, .gate = Type::Q2_K, .down = Type::Q3_K, .normalise = false},
+      false, 345);
+}
+
 struct ChosenPair {
   int32_t experts[3];
   float weights[3];

@@ -67,6 +67,9 @@ void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
     moe_few(context, op, fused_norm);
     return;
   }
+#if defined(DW_GPU_CUDA)
+  if (op.x.tokens <= kMoeTileTokens && moe_tiles(context, op, fused_norm)) return;
+#endif
   if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
 #if defined(DW_GPU_CUDA)
   if (moe_mma(context, op)) return;
@@ -106,6 +109,8 @@ uint64_t moe_scratch_bytes(const ops::Moe& largest) {
 #if defined(DW_GPU_CUDA)
   const uint64_t tensor_cores = moe_mma_scratch_bytes(largest);
   if (tensor_cores > bytes) bytes = tensor_cores;
+  const uint64_t tiles = moe_tiles_scratch_bytes(largest);
+  if (tiles > bytes) bytes = tiles;
 #endif
   return bytes;
 }

@@ -6,24 +6,11 @@
 #include <cstdlib>
 
 #include "kernels/gpu/launch.h"
-#include "kernels/gpu/sm90/bulk_copy.h"
 #include "kernels/gpu/sm90/moe_stream.h"
+#include "kernels/gpu/sm90/moe_stream_device.h"
 
 namespace dw::gpu {
 namespace {
-
-constexpr int kWaves = kGemvThreads / kWave;
-constexpr int kBlockOutputs = 32;               // of gate_up: a group of quantised values
-constexpr int kPairs = kBlockOutputs / kWaves;  // of a wave: a row of gate and a row of up each
-
-// silu(gate) * up as gate_up leaves it for down: StagedRows' planes for all rows token * experts + slot, the
-// scales still without the experts' weights.
-struct HiddenPlanes {
-  int4* quants;    // [row][2 halves][chunks]
-  int4* residual;  // the same
-  float* scale;    // [row][chunks]
-  int* sums;       // [row][chunks]: of the first 16 quants in the low, of the rest in the high half
-};
 
 struct StreamGateUp {
   ops::Activations x;
@@ -72,77 +59,11 @@ DW_DEVICE float shared_weight_of(const ExpertSource& s, int token) {
   return s.given.shared_weight != nullptr ? __ldcg(s.given.shared_weight + token) : 1.0f;
 }
 
-// Row `token` of x into planes of one row, by threads [0, threads) of whole waves.
-DW_DEVICE void stage_row(const StagedRows& staged, const ops::Activations& x, int token, bool fine,
-                         int thread, int threads) {
-  const int columns = int(x.columns), chunks = staged.chunks;
-  if (fine) {
-    const float* values = x.values + int64_t(token) * columns;
-    for (int base = 0; base < columns / 8; base += threads) {
-      const int octet = base + thread;
-      const bool inside = octet < columns / 8;
-      const Octet v = inside ? load_octet(values, octet) : Octet{};
-      stage_octet(staged, 0, inside ? octet : 0, quantise_octet(v, true), true, 1.0f, inside);
-    }
-    return;
-  }
-  const int4* quants = reinterpret_cast<const int4*>(x.quants + int64_t(token) * columns);
-  for (int chunk = thread; chunk < chunks; chunk += threads) {
-    const int at = token * chunks + chunk;
-    const int4 low = quants[2 * chunk], high = quants[2 * chunk + 1];
-    const float scale = x.scales[at];
-    const int sums = reinterpret_cast<const int*>(x.sums)[at];
-    staged.quants[chunk] = low, staged.quants[chunks + chunk] = high;
-    staged.scale[chunk] = scale;
-    staged.sum[chunk] = scale * float(int16_t(sums) + (sums >> 16));
-    staged.first_sum[chunk] = scale * float(int16_t(sums));
-  }
-}
-
-// The value of lane i is output i of the group; as quantise_octet.
-DW_DEVICE void store_hidden(const HiddenPlanes& to, int row, int chunks, int chunk, float value, bool fine) {
-  const int lane = int(threadIdx.x) % kWave;
-  const float d = lanes_max<32>(fabsf(value)) / 127.0f;
-  const float quotient = d == 0 ? 0.0f : fminf(fmaxf(__fdiv_rn(value, d), -127.0f), 127.0f);
-  const int q = __float2int_rn(quotient);
-  const int64_t word = int64_t(2 * row + lane / 16) * chunks + chunk;
-  reinterpret_cast<int8_t*>(to.quants)[16 * word + lane % 16] = int8_t(q);
-  if (fine)
-    reinterpret_cast<int8_t*>(to.residual)[16 * word + lane % 16] =
-        int8_t(__float2int_rn((quotient - float(q)) * kResidualSteps));
-  const int half = lanes_sum_int<16>(q), other = lane_xor(half, 16);
-  if (lane != 0) return;
-  to.scale[row * chunks + chunk] = d;
-  to.sums[row * chunks + chunk] = (half & 0xffff) | other << 16;
-}
-
-// A wave's rows on their way: pair p is row first_row + p of gate and of up.
-struct PairRing {
-  uint8_t* slots;
-  uint64_t* barriers;
-  const uint8_t* gate;  // the wave's first rows
-  const uint8_t* up;
-  uint32_t row_bytes;
-  int slot_count;
-
-  __device__ __forceinline__ void fill(int p) const {
-    uint8_t* to = slots + uint32_t(p % slot_count) * 2 * row_bytes;
-    uint64_t* barrier = barriers + p % slot_count;
-    expect_bytes(barrier, 2 * row_bytes);
-    copy_bulk(to, gate + uint32_t(p) * row_bytes, row_bytes, barrier);
-    copy_bulk(to + row_bytes, up + uint32_t(p) * row_bytes, row_bytes, barrier);
-  }
-  __device__ __forceinline__ const uint8_t* wait(int p) const {
-    wait_barrier(barriers + p % slot_count, uint32_t(p / slot_count % 2));
-    return slots + uint32_t(p % slot_count) * 2 * row_bytes;
-  }
-};
-
 // Grid: groups of 32 outputs, experts of a token, tokens.
 __global__ void __launch_bounds__(kGemvThreads, 3)
     gate_up_stream_kernel(const DW_GRID_CONSTANT StreamGateUp a) {
   extern __shared__ __align__(16) uint8_t shared[];
-  __shared__ uint64_t barriers[kWaves][kPairs];
+  __shared__ uint64_t barriers[kMoeWaves][kPairs];
   __shared__ ChooseRoom room;
   __shared__ int32_t chosen_expert;
   __shared__ float results[kBlockOutputs];
@@ -156,7 +77,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
     PairRing ring;
     const uint64_t offset = uint64_t(int(blockIdx.x) * kBlockOutputs + w * kPairs) * row_bytes;
     ring.row_bytes = row_bytes;
-    ring.slot_count = min(kPairs, int(a.ring_bytes / uint32_t(kWaves) / (2 * row_bytes)));
+    ring.slot_count = min(kPairs, int(a.ring_bytes / uint32_t(kMoeWaves) / (2 * row_bytes)));
     ring.slots = shared + a.staged_room + uint32_t(w * ring.slot_count) * 2 * row_bytes;
     ring.barriers = barriers[w];
     ring.gate = gate.data + uint64_t(expert) * gate.expert_bytes + offset;
@@ -165,12 +86,12 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
   };
   // The first wave starts the copies of all.
   const auto start = [&](int64_t expert) {
-    if (lane >= kWaves) return;
+    if (lane >= kMoeWaves) return;
     const PairRing ring = ring_of(lane, expert);
     for (int p = 0; p < ring.slot_count; ++p) ring.fill(p);
   };
   if (wave == 0) {
-    if (lane < kWaves) {
+    if (lane < kMoeWaves) {
       for (int p = 0; p < kPairs; ++p) init_barrier(barriers[lane] + p);
       publish_barriers();
     }
@@ -188,7 +109,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
       if (lane == 0) chosen_expert = expert;
     }
   } else {
-    stage_row(staged.rows, a.x, token, is_fine_type(gate.type), int(threadIdx.x) - kWave,
+    stage_row(staged.rows, 0, a.x, token, is_fine_type(gate.type), int(threadIdx.x) - kWave,
               kGemvThreads - kWave);
   }
   __syncthreads();
@@ -200,7 +121,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
     for (int p = 0; p < kPairs; ++p) {
       const uint8_t* rows = ring.wait(p);
       float sums[2] = {};
-#pragma unroll 2
+#pragma unroll(Units::kFine ? 1 : 2)
       for (int at = lane; at < units; at += kWave) {
         typename Units::Unit decoded[2];
 #pragma unroll
@@ -233,7 +154,7 @@ DW_DEVICE void down_part(const StreamDown& a, const uint8_t* weights, uint32_t r
 #pragma unroll 2
   for (int at = lane; at < all; at += kWave) {
     typename Units::Unit decoded[kRows];
-    const uint8_t* rows = weights + uint32_t(expert * kWaves * kRows + wave * kRows) * row_bytes;
+    const uint8_t* rows = weights + uint32_t(expert * kMoeWaves * kRows + wave * kRows) * row_bytes;
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
       decoded[r] =
@@ -247,7 +168,7 @@ DW_DEVICE void down_part(const StreamDown& a, const uint8_t* weights, uint32_t r
 // Grid: row blocks, tokens.
 template <int kRows>
 __global__ void __launch_bounds__(kGemvThreads, 3) down_stream_kernel(const DW_GRID_CONSTANT StreamDown a) {
-  constexpr int kBlockRows = kRows * kWaves;
+  constexpr int kBlockRows = kRows * kMoeWaves;
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float row_weights[kMaxExperts];
   __shared__ uint64_t barrier;
@@ -357,7 +278,7 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
   plan.gate_up_staged = round_up_128(staged_bytes(1, columns, fine));
   const uint64_t row_bytes =
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
-  const uint64_t one_slot = uint64_t(kWaves) * 2 * row_bytes;
+  const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
   plan.ring_bytes = uint32_t(std::max<uint64_t>(
       one_slot, std::min<uint64_t>(kPairs * one_slot, uint64_t(variant("DW_RING", 56)) << 10)));
   plan.gate_up_shared = plan.gate_up_staged + plan.ring_bytes;
@@ -366,10 +287,10 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
   plan.fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
   plan.down_staged = round_up_128(staged_bytes(experts, width, plan.fine_hidden));
   for (int rows = variant("DW_DOWN", 2); rows > 0; --rows) {
-    const uint64_t weights = uint64_t(rows * kWaves) * (uint64_t(op.top_k) * op.down.row_stride() +
-                                                        (has_shared ? op.shared_down.row_stride() : 0));
+    const uint64_t weights = uint64_t(rows * kMoeWaves) * (uint64_t(op.top_k) * op.down.row_stride() +
+                                                           (has_shared ? op.shared_down.row_stride() : 0));
     plan.down_shared = plan.down_staged + weights;
-    if (op.down.rows % (rows * kWaves) == 0 && plan.down_shared <= most) {
+    if (op.down.rows % (rows * kMoeWaves) == 0 && plan.down_shared <= most) {
       plan.down_rows = rows;
       break;
     }
@@ -436,7 +357,7 @@ bool moe_decode_stream(Context& context, const ops::Moe& op, const ExpertSource&
     allow_shared_bytes(kernel, plan.down_shared);
     if (variant("DW_CARVE", 1)) prefer_shared_memory(kernel);
     launch(context, "down_stream_kernel", down_work, kernel,
-           dim3(uint32_t(op.down.rows / (plan.down_rows * kWaves)), uint32_t(tokens)), dim3(kGemvThreads),
+           dim3(uint32_t(op.down.rows / (plan.down_rows * kMoeWaves)), uint32_t(tokens)), dim3(kGemvThreads),
            plan.down_shared, d);
   };
   if (plan.down_rows == 2)

@@ -27,7 +27,8 @@ struct LogitsJob {
   float eps;
   ops::Activations norm_out;
   const float* shared_router;
-  float* logits;  // [tokens, expert_count + 1]
+  float* logits;    // [tokens, expert_count + 1]
+  int32_t* counts;  // [expert_count], to be cleared; or nullptr
 };
 
 DW_DEVICE float4 four_floats(const float* values, int column, int columns) {
@@ -82,18 +83,18 @@ DW_DEVICE void hold_weights(const LogitsJob& job, int first, float4 (&held)[kRow
   }
 }
 
-// The normed rows, 32 columns a wave; the last waves of the blocks first, for the first ones have logits to
-// write. scale_of(token): 1 / rms.
+// The normed rows [first, first + count), 32 columns a wave; the last waves of the blocks first, for the
+// first ones have logits to write. scale_of(i): 1 / rms of row first + i.
 template <class ScaleOf>
-DW_DEVICE void write_norm(const LogitsJob& job, const ScaleOf& scale_of) {
+DW_DEVICE void write_norm(const LogitsJob& job, int first, int count, const ScaleOf& scale_of) {
   const int lane = int(threadIdx.x) % kWave, wave = int(threadIdx.x) / kWave;
-  const int groups = (job.columns + kWave - 1) / kWave, all = groups * job.tokens;
+  const int groups = (job.columns + kWave - 1) / kWave, all = groups * count;
   for (int g = int(blockIdx.x) + int(gridDim.x) * (kWaves - 1 - wave); g < all;
        g += int(gridDim.x) * kWaves) {
-    const int token = g / groups, column = g % groups * kWave + lane;
+    const int i = g / groups, token = first + i, column = g % groups * kWave + lane;
     const bool inside = column < job.columns;
     const float x = inside ? job.x[int64_t(token) * job.columns + column] : 0.0f;
-    const float value = inside ? x * scale_of(token) * job.norm_weight[column] : 0.0f;
+    const float value = inside ? x * scale_of(i) * job.norm_weight[column] : 0.0f;
     if (job.norm_out.quants != nullptr)
       store_activation(job.norm_out, token, column, value);
     else if (inside)
@@ -101,61 +102,78 @@ DW_DEVICE void write_norm(const LogitsJob& job, const ScaleOf& scale_of) {
   }
 }
 
-template <quant::Type kType>
-__global__ void __launch_bounds__(kThreads, 3) logits_kernel(const DW_GRID_CONSTANT LogitsJob job) {
+// Grid: rows of the router, tokens by kRouterTokens. kAhead: tokens whose loads are in flight together.
+template <quant::Type kType, int kAhead>
+__global__ void __launch_bounds__(kThreads, kAhead > 1 ? 2 : 3)
+    logits_kernel(const DW_GRID_CONSTANT LogitsJob job) {
   __shared__ float partial[kRouterTokens][kWaves][kSums];
   const int thread = int(threadIdx.x), lane = thread % kWave, wave = thread / kWave;
+  const int first_token = int(blockIdx.y) * kRouterTokens,
+            count = min(kRouterTokens, job.tokens - first_token);
   float4 held[kRows][kFours];
   hold_weights<kType>(job, 0, held);
   wait_for_previous();
   allow_next();
-#pragma unroll 2
-  for (int token = 0; token < job.tokens; ++token) {
-    const float* x = job.x + int64_t(token) * job.columns;
-    float sums[kSums] = {};
+  if (job.counts != nullptr && blockIdx.x == 0 && blockIdx.y == 0)
+    for (int e = thread; e < job.expert_count; e += kThreads) job.counts[e] = 0;
+  for (int base = 0; base < count; base += kAhead) {
+    float sums[kAhead][kSums] = {};
     for (int first = 0; first < job.columns; first += kHeldColumns) {
       if (job.columns > kHeldColumns) hold_weights<kType>(job, first, held);
+      float4 x[kAhead][kFours];
 #pragma unroll
-      for (int i = 0; i < kFours; ++i) {
-        const float4 v = four_floats(x, held_column(first, i), job.columns);
+      for (int a = 0; a < kAhead; ++a) {
+        const float* row = job.x + int64_t(first_token + min(base + a, count - 1)) * job.columns;
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          const float4& w = held[r][i];
-          sums[r] += v.x * w.x + v.y * w.y + v.z * w.z + v.w * w.w;
+        for (int f = 0; f < kFours; ++f) x[a][f] = four_floats(row, held_column(first, f), job.columns);
+      }
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+        for (int f = 0; f < kFours; ++f) {
+          const float4& v = x[a][f];
+#pragma unroll
+          for (int r = 0; r < kRows; ++r) {
+            const float4& w = held[r][f];
+            sums[a][r] += v.x * w.x + v.y * w.y + v.z * w.z + v.w * w.w;
+          }
+          sums[a][kSquares] += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
         }
-        sums[kSquares] += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
       }
     }
-    const float total = sum_values_of_wave(sums, lane);
-    if (lane < kSums) partial[token][wave][lane] = total;
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const float total = sum_values_of_wave(sums[a], lane);
+      if (lane < kSums && base + a < count) partial[base + a][wave][lane] = total;
+    }
   }
   __syncthreads();
-  const auto sum_of = [&](int token, int which) {
+  const auto sum_of = [&](int i, int which) {
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < kWaves; ++w) sum += partial[token][w][which];
+    for (int w = 0; w < kWaves; ++w) sum += partial[i][w][which];
     return sum;
   };
-  const auto scale_of = [&](int token) {
-    return 1.0f / sqrtf(sum_of(token, kSquares) / float(job.columns) + job.eps);
+  const auto scale_of = [&](int i) {
+    return 1.0f / sqrtf(sum_of(i, kSquares) / float(job.columns) + job.eps);
   };
-  if (thread < job.tokens * kRows) {
-    const int token = thread / kRows, r = thread % kRows, row = int(blockIdx.x) * kRows + r;
-    const float scale = job.norm_weight == nullptr ? 1.0f : scale_of(token);
+  if (thread < count * kRows) {
+    const int i = thread / kRows, r = thread % kRows, row = int(blockIdx.x) * kRows + r;
+    const float scale = job.norm_weight == nullptr ? 1.0f : scale_of(i);
     if (row <= job.expert_count)
-      job.logits[int64_t(token) * (job.expert_count + 1) + row] = sum_of(token, r) * scale;
+      job.logits[int64_t(first_token + i) * (job.expert_count + 1) + row] = sum_of(i, r) * scale;
   }
-  if (job.norm_weight != nullptr) write_norm(job, scale_of);
+  if (job.norm_weight != nullptr) write_norm(job, first_token, count, scale_of);
 }
 
 }  // namespace
 
-bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, float* logits) {
+bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, float* logits,
+                   int32_t* counts) {
   using enum quant::Type;
   const quant::Type type = op.router.type;
   if (type != F32 && type != F16 && type != BF16) return false;
   if (op.x.columns % 4 != 0) return false;
-  DW_CHECK(op.x.tokens <= kRouterTokens, "too many tokens for the router's one launch");
   DW_CHECK(norm == nullptr || norm->rows == nullptr, "the router's norm takes all rows");
   LogitsJob job = {};
   job.router = reinterpret_cast<const uint8_t*>(op.router.data);
@@ -167,19 +185,23 @@ bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, 
   if (norm != nullptr) job.norm_weight = norm->weight, job.eps = norm->eps, job.norm_out = norm->out;
   job.shared_router = op.shared_router;
   job.logits = logits;
+  job.counts = counts;
   const Work work = {"route", double(op.expert_count) * double(job.row_bytes),
                      double(op.expert_count + 1) * double(op.x.columns) * 2 * double(op.x.tokens)};
   const auto run = [&](auto kernel) {
     prefer_shared_memory(kernel);
-    launch(context, "router_logits_kernel", work, kernel, dim3(ceil_div(op.expert_count + 1, kRows)),
-           dim3(kThreads), 0, job);
+    launch(context, "router_logits_kernel", work, kernel,
+           dim3(ceil_div(op.expert_count + 1, kRows), ceil_div(op.x.tokens, kRouterTokens)), dim3(kThreads),
+           0, job);
   };
-  if (type == F32)
-    run(logits_kernel<F32>);
-  else if (type == F16)
-    run(logits_kernel<F16>);
-  else
-    run(logits_kernel<BF16>);
+  const auto run_type = [&](auto of_type) {
+    constexpr quant::Type kType = decltype(of_type)::value;
+    if (op.x.tokens <= 2)
+      run(logits_kernel<kType, 1>);
+    else
+      run(logits_kernel<kType, 4>);
+  };
+  visit_float_type(type, run_type);
   return true;
 }
 

@@ -16,13 +16,20 @@ struct ExpertSource {
   bool normalise = false, weigh_shared = false;
 };
 
-// logits[t, e] of the router and of the shared expert's gate for 1..kRouterTokens tokens; norm as for
-// route_few(). false: nothing queued.
-bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, float* logits);
+// logits[t, e] of the router and of the shared expert's gate, for at most some tens of tokens; norm as for
+// route_few(). counts: [expert_count], cleared on the way; or nullptr. false: nothing queued.
+bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, float* logits,
+                   int32_t* counts = nullptr);
 
 // As moe_decode(). false: does not fit, nothing queued.
 bool moe_decode_stream(Context& context, const ops::Moe& op, const ExpertSource& source, float* hidden);
 bool moe_decode_stream_fits(const Context& context, const ops::Moe& op);
+
+// The whole op for at most kMoeTileTokens tokens (moe_tiles.cu); norm as for moe(). false: does not fit,
+// nothing queued.
+inline constexpr int kMoeTileTokens = 128;
+bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm);
+uint64_t moe_tiles_scratch_bytes(const ops::Moe& largest);
 
 // All kernels of the chain ask for the same split of a multiprocessor's memory, because it can be changed
 // only when nothing runs there, and they are to overlap.
