@@ -125,7 +125,6 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
   hold_weights<kType>(job, row, 0, held);
   wait_for_previous();
   allow_next();
-#pragma unroll 2
   for (int token = 0; token < job.tokens; ++token) {
     const float* x = job.x + int64_t(token) * job.columns;
     float dot = 0, square = 0;
