@@ -44,17 +44,11 @@ DW_DEVICE Chosen choose_top(int count, int top_k, bool normalise, const Load& lo
   uint32_t best = 0;
   int best_at = 0;
   const auto find_best = [&] {
-    uint32_t tree[kPerLane];
+    best = keys[0], best_at = 0;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) tree[i] = keys[i];
-#pragma unroll
-    for (int width = kPerLane / 2; width > 0; width /= 2) {
-#pragma unroll
-      for (int i = 0; i < width; ++i) tree[i] = max(tree[i], tree[i + width]);
+    for (int i = 1; i < kPerLane; ++i) {
+      if (keys[i] > best) best = keys[i], best_at = i;  // the first of equals
     }
-    best = tree[0];
-#pragma unroll
-    for (int i = kPerLane - 1; i >= 0; --i) best_at = keys[i] == best ? i : best_at;  // the first of equals
   };
   find_best();
   const float largest = from_ordered_bits(wave_max(best));

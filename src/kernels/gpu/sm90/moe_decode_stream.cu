@@ -14,7 +14,7 @@ namespace {
 
 struct StreamGateUp {
   ops::Activations x;
-  ExpertMatrix matrices[4];  // as GateUpArguments
+  ExpertMatrix matrices[4];  // gate, up; of the shared expert: gate, up
   ExpertSource source;
   HiddenPlanes hidden;
   int32_t experts_per_token, width;
@@ -170,7 +170,7 @@ template <int kRows>
 __global__ void __launch_bounds__(kGemvThreads, 3) down_stream_kernel(const DW_GRID_CONSTANT StreamDown a) {
   constexpr int kBlockRows = kRows * kMoeWaves;
   extern __shared__ __align__(16) uint8_t shared[];
-  __shared__ float row_weights[kMaxExperts];
+  __shared__ float row_weights[kMoeMaxExperts];
   __shared__ uint64_t barrier;
   __shared__ ChooseRoom room;
   const int token = int(blockIdx.y), first_row = int(blockIdx.x) * kBlockRows;
@@ -241,9 +241,6 @@ __global__ void __launch_bounds__(kGemvThreads, 3) down_stream_kernel(const DW_G
 
 uint32_t round_up_128(size_t bytes) {
   return uint32_t((bytes + 127) / 128 * 128);
-}
-ExpertMatrix expert_matrix(const ops::Matrix& m) {
-  return {reinterpret_cast<const uint8_t*>(m.data), m.matrix_bytes(), uint32_t(m.row_stride()), m.type};
 }
 bool quantised(const ops::Matrix& m) {
   return !is_float_type(m.type);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "kernels/gpu/internal.h"
+#include "kernels/gpu/launch.h"
 #include "kernels/gpu/moe_choose.h"
-#include "kernels/gpu/moe_decode_kernel.h"
 
 namespace dw::gpu {
 

@@ -2,11 +2,23 @@
 // their way, and silu(gate) * up quantised as down takes it.
 #pragma once
 
-#include "kernels/gpu/moe_decode_kernel.h"
+#include "kernels/gpu/gemv_core.h"
+#include "kernels/gpu/moe_route.h"
 #include "kernels/gpu/sm90/bulk_copy.h"
 
 namespace dw::gpu {
 
+struct ExpertMatrix {
+  const uint8_t* data;
+  uint64_t expert_bytes;
+  uint32_t row_bytes;
+  quant::Type type;
+};
+inline ExpertMatrix expert_matrix(const ops::Matrix& m) {
+  return {reinterpret_cast<const uint8_t*>(m.data), m.matrix_bytes(), uint32_t(m.row_stride()), m.type};
+}
+
+inline constexpr int kMoeMaxExperts = kMaxTopK + 1;  // of a token
 inline constexpr int kMoeWaves = kGemvThreads / kWave;
 inline constexpr int kBlockOutputs = 32;                  // of gate_up: a group of quantised values
 inline constexpr int kPairs = kBlockOutputs / kMoeWaves;  // of a wave: a row of gate and a row of up each

@@ -41,7 +41,7 @@ DW_DEVICE int pair_of(const TileRows& rows, int row) {
 
 struct TilesGateUp {
   ops::Activations x;
-  ExpertMatrix matrices[4];  // as GateUpArguments
+  ExpertMatrix matrices[4];  // gate, up; of the shared expert: gate, up
   TileRows rows;
   HiddenPlanes hidden;
   int32_t width;
@@ -262,9 +262,6 @@ Room lay_out(const ops::Moe& op, int64_t tokens, Scratch& scratch) {
 
 uint32_t round_up_128(size_t bytes) {
   return uint32_t((bytes + 127) / 128 * 128);
-}
-ExpertMatrix expert_matrix(const ops::Matrix& m) {
-  return {reinterpret_cast<const uint8_t*>(m.data), m.matrix_bytes(), uint32_t(m.row_stride()), m.type};
 }
 
 bool fits(const Context& context, const ops::Moe& op, const GateUp& both) {
