@@ -59,7 +59,9 @@ DW_DEVICE float shared_weight_of(const ExpertSource& s, int token) {
   return s.given.shared_weight != nullptr ? __ldcg(s.given.shared_weight + token) : 1.0f;
 }
 
-// Grid: groups of 32 outputs, experts of a token, tokens.
+// Grid: groups of 32 outputs, experts of a token, tokens. kQ4: gate and up are Q4_K, the shared expert's too,
+// and the rings whole.
+template <bool kQ4>
 __global__ void __launch_bounds__(kGemvThreads, 3)
     gate_up_stream_kernel(const DW_GRID_CONSTANT StreamGateUp a) {
   extern __shared__ __align__(16) uint8_t shared[];
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
   const auto start = [&](int64_t expert) {
     if (lane >= kMoeWaves) return;
     const PairRing ring = ring_of(lane, expert);
-    for (int p = 0; p < ring.slot_count; ++p) ring.fill(p);
+    ring.start();
   };
   if (wave == 0) {
     if (lane < kMoeWaves) {
@@ -114,28 +116,34 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
   }
   __syncthreads();
   const PairRing ring = ring_of(wave, is_shared ? 0 : chosen_expert);
-  visit_quantised_type(gate.type, [&](auto type) {
-    using Units = QuantisedUnits<type.value>;
-    const int columns = int(a.x.columns), units = Units::count(columns);
+  if constexpr (kQ4) {
+    multiply_q4_pairs<1>(ring, int(a.x.columns), staged.rows, 1,
+                         [&](int p, int, float g, float u) { results[wave * kPairs + p] = silu(g) * u; });
+  } else {
+    visit_quantised_type(gate.type, [&](auto type) {
+      using Units = QuantisedUnits<type.value>;
+      const int columns = int(a.x.columns), units = Units::count(columns);
 #pragma unroll 1
-    for (int p = 0; p < kPairs; ++p) {
-      const uint8_t* rows = ring.wait(p);
-      float sums[2] = {};
+      for (int p = 0; p < kPairs; ++p) {
+        const uint8_t* rows = ring.wait(p);
+        const uint32_t stride = ring.up_offset();
+        float sums[2] = {};
 #pragma unroll(Units::kFine ? 1 : 2)
-      for (int at = lane; at < units; at += kWave) {
-        typename Units::Unit decoded[2];
+        for (int at = lane; at < units; at += kWave) {
+          typename Units::Unit decoded[2];
 #pragma unroll
-        for (int r = 0; r < 2; ++r)
-          decoded[r] =
-              Units::decode(Units::fetch(rows + uint32_t(r) * row_bytes, columns, at), lane, a.tables);
-        multiply_units<Units, 2, 1>(decoded, staged, 0, at, sums);
+          for (int r = 0; r < 2; ++r)
+            decoded[r] =
+                Units::decode(Units::fetch(rows + uint32_t(r) * stride, columns, at), lane, a.tables);
+          multiply_units<Units, 2, 1>(decoded, staged, 0, at, sums);
+        }
+        __syncwarp();
+        if (lane == 0) ring.refill(p);
+        const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, 1);
+        if (lane == 0) results[wave * kPairs + p] = silu(total) * up_total;
       }
-      __syncwarp();
-      if (lane == 0 && p + ring.slot_count < kPairs) ring.fill(p + ring.slot_count);
-      const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, 1);
-      if (lane == 0) results[wave * kPairs + p] = silu(total) * up_total;
-    }
-  });
+    });
+  }
   __syncthreads();
   if (wave == 0)
     store_hidden(a.hidden, token * a.experts_per_token + slot, a.width / 32, int(blockIdx.x), results[lane],
@@ -165,8 +173,24 @@ DW_DEVICE void down_part(const StreamDown& a, const uint8_t* weights, uint32_t r
   }
 }
 
-// Grid: row blocks, tokens.
+// As down_part for all experts, Q4_K; a lane has whole blocks.
 template <int kRows>
+DW_DEVICE void down_q4(const StreamDown& a, const uint8_t* weights, const StagedRows& x,
+                       float (&sums)[kRows]) {
+  const int lane = int(threadIdx.x) % kWave, wave = int(threadIdx.x) / kWave;
+  const int blocks = a.width / 256, order = (lane ^ lane / 8) % 8;
+  for (int at = lane; at < a.experts_per_token * blocks; at += kWave) {
+    const int expert = at / blocks;
+    const uint8_t* rows[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+      rows[r] = weights + uint32_t((expert * kMoeWaves + wave) * kRows + r) * a.down.row_bytes;
+    multiply_q4_block<kRows, 1>(rows, a.width, at % blocks, x, expert, 1, order, sums);
+  }
+}
+
+// Grid: row blocks, tokens. kQ4: all experts are Q4_K.
+template <int kRows, bool kQ4>
 __global__ void __launch_bounds__(kGemvThreads, 3) down_stream_kernel(const DW_GRID_CONSTANT StreamDown a) {
   constexpr int kBlockRows = kRows * kMoeWaves;
   extern __shared__ __align__(16) uint8_t shared[];
@@ -226,14 +250,18 @@ __global__ void __launch_bounds__(kGemvThreads, 3) down_stream_kernel(const DW_G
   wait_barrier(&barrier, 0);
   const bool same = !has_shared || (a.down.type == a.shared_down.type);
   float sums[kRows] = {};
+  if constexpr (kQ4) {
+    down_q4<kRows>(a, weights, staged.rows, sums);
+  } else {
 #pragma unroll 1
-  for (int part = 0; part < (same ? 1 : 2); ++part) {
-    const ExpertMatrix& m = part == 0 ? a.down : a.shared_down;
-    visit_quantised_type(m.type, [&](auto type) {
-      down_part<QuantisedUnits<type.value>, kRows>(
-          a, weights + (part == 0 ? 0u : uint32_t(top_k) * routed_bytes), m.row_bytes, part == 0 ? 0 : top_k,
-          part == 0 && !same ? top_k : experts, staged, sums);
-    });
+    for (int part = 0; part < (same ? 1 : 2); ++part) {
+      const ExpertMatrix& m = part == 0 ? a.down : a.shared_down;
+      visit_quantised_type(m.type, [&](auto type) {
+        down_part<QuantisedUnits<type.value>, kRows>(
+            a, weights + (part == 0 ? 0u : uint32_t(top_k) * routed_bytes), m.row_bytes,
+            part == 0 ? 0 : top_k, part == 0 && !same ? top_k : experts, staged, sums);
+      });
+    }
   }
   const float total = sum_values_of_wave(sums, lane);
   if (lane < kRows) out[lane] = before + total;
@@ -252,6 +280,7 @@ struct Plan {
   size_t gate_up_shared = 0, down_shared = 0;
   int down_rows = 0;  // of a wave; 0: does not fit
   bool fine_hidden = false;
+  bool gate_up_q4 = false, down_q4 = false;
 };
 
 int variant(const char* name, int usual) {
@@ -277,13 +306,17 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
   plan.ring_bytes = uint32_t(std::max<uint64_t>(
-      one_slot, std::min<uint64_t>(kPairs * one_slot, uint64_t(variant("DW_RING", 56)) << 10)));
+      one_slot, std::min<uint64_t>(kPairs * one_slot, uint64_t(variant("DW_RING", 72)) << 10)));
   plan.gate_up_shared = plan.gate_up_staged + plan.ring_bytes;
+  const auto q4 = [](const ops::Matrix& m) { return m.type == quant::Type::Q4_K; };
+  plan.gate_up_q4 = variant("DW_Q4", 1) && q4(both.gate) && (!has_shared || q4(op.shared_gate)) &&
+                    plan.ring_bytes >= kPairs * one_slot;
+  plan.down_q4 = variant("DW_Q4", 1) && q4(op.down) && (!has_shared || q4(op.shared_down));
   if (plan.gate_up_shared > most) return plan;
   const int experts = op.top_k + (has_shared ? 1 : 0);
   plan.fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
   plan.down_staged = round_up_128(staged_bytes(experts, width, plan.fine_hidden));
-  for (int rows = variant("DW_DOWN", 2); rows > 0; --rows) {
+  for (int rows = variant("DW_DOWN", 1); rows > 0; --rows) {
     const uint64_t weights = uint64_t(rows * kMoeWaves) * (uint64_t(op.top_k) * op.down.row_stride() +
                                                            (has_shared ? op.shared_down.row_stride() : 0));
     plan.down_shared = plan.down_staged + weights;
@@ -332,11 +365,17 @@ bool moe_decode_stream(Context& context, const ops::Moe& op, const ExpertSource&
   const double pairs = double(tokens) * experts;
   const Work gate_up_work = {"experts gate up", pairs * 2 * double(both.gate.row_stride()) * double(width),
                              4.0 * pairs * double(width) * double(op.x.columns)};
-  allow_shared_bytes(gate_up_stream_kernel, plan.gate_up_shared);
-  if (variant("DW_CARVE", 1)) prefer_shared_memory(gate_up_stream_kernel);
-  launch(context, "gate_up_stream_kernel", gate_up_work, gate_up_stream_kernel,
-         dim3(uint32_t(width / kBlockOutputs), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads),
-         plan.gate_up_shared, g);
+  const auto run_gate_up = [&](auto kernel) {
+    allow_shared_bytes(kernel, plan.gate_up_shared);
+    prefer_shared_memory(kernel);
+    launch(context, "gate_up_stream_kernel", gate_up_work, kernel,
+           dim3(uint32_t(width / kBlockOutputs), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads),
+           plan.gate_up_shared, g);
+  };
+  if (plan.gate_up_q4)
+    run_gate_up(gate_up_stream_kernel<true>);
+  else
+    run_gate_up(gate_up_stream_kernel<false>);
 
   StreamDown d = {};
   d.down = expert_matrix(op.down);
@@ -352,15 +391,19 @@ bool moe_decode_stream(Context& context, const ops::Moe& op, const ExpertSource&
       2.0 * pairs * double(op.down.rows) * double(width)};
   const auto run = [&](auto kernel) {
     allow_shared_bytes(kernel, plan.down_shared);
-    if (variant("DW_CARVE", 1)) prefer_shared_memory(kernel);
+    prefer_shared_memory(kernel);
     launch(context, "down_stream_kernel", down_work, kernel,
            dim3(uint32_t(op.down.rows / (plan.down_rows * kMoeWaves)), uint32_t(tokens)), dim3(kGemvThreads),
            plan.down_shared, d);
   };
-  if (plan.down_rows == 2)
-    run(down_stream_kernel<2>);
+  if (plan.down_rows == 2 && plan.down_q4)
+    run(down_stream_kernel<2, true>);
+  else if (plan.down_rows == 2)
+    run(down_stream_kernel<2, false>);
+  else if (plan.down_q4)
+    run(down_stream_kernel<1, true>);
   else
-    run(down_stream_kernel<1>);
+    run(down_stream_kernel<1, false>);
   return true;
 }
 

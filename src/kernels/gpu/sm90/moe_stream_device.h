@@ -5,6 +5,7 @@
 #include "kernels/gpu/gemv_core.h"
 #include "kernels/gpu/moe_route.h"
 #include "kernels/gpu/sm90/bulk_copy.h"
+#include "kernels/gpu/sm90/moe_q4.h"
 
 namespace dw::gpu {
 
@@ -77,7 +78,8 @@ DW_DEVICE void store_hidden(const HiddenPlanes& to, int row, int chunks, int chu
   to.sums[row * chunks + chunk] = (half & 0xffff) | other << 16;
 }
 
-// A wave's rows on their way: pair p is row first_row + p of gate and of up.
+// A wave's rows on their way: pair p is row first_row + p of gate and of up. Where all fit they come in two
+// copies, gate's rows first; else pair by pair through a ring.
 struct PairRing {
   uint8_t* slots;
   uint64_t* barriers;
@@ -86,6 +88,20 @@ struct PairRing {
   uint32_t row_bytes;
   int slot_count;
 
+  __device__ __forceinline__ bool whole() const { return slot_count == kPairs; }
+  __device__ __forceinline__ void start() const {
+    if (whole()) {
+      const uint32_t bytes = kPairs * row_bytes;
+      expect_bytes(barriers, 2 * bytes);
+      copy_bulk(slots, gate, bytes, barriers);
+      copy_bulk(slots + bytes, up, bytes, barriers);
+    } else {
+      for (int p = 0; p < slot_count; ++p) fill(p);
+    }
+  }
+  __device__ __forceinline__ void refill(int p) const {
+    if (p + slot_count < kPairs) fill(p + slot_count);
+  }
   __device__ __forceinline__ void fill(int p) const {
     uint8_t* to = slots + uint32_t(p % slot_count) * 2 * row_bytes;
     uint64_t* barrier = barriers + p % slot_count;
@@ -93,10 +109,36 @@ struct PairRing {
     copy_bulk(to, gate + uint32_t(p) * row_bytes, row_bytes, barrier);
     copy_bulk(to + row_bytes, up + uint32_t(p) * row_bytes, row_bytes, barrier);
   }
+  // The row of gate; that of up lies up_offset() behind it.
   __device__ __forceinline__ const uint8_t* wait(int p) const {
+    if (whole()) {
+      wait_barrier(barriers, 0);
+      return slots + uint32_t(p) * row_bytes;
+    }
     wait_barrier(barriers + p % slot_count, uint32_t(p / slot_count % 2));
     return slots + uint32_t(p % slot_count) * 2 * row_bytes;
   }
+  __device__ __forceinline__ uint32_t up_offset() const { return (whole() ? kPairs : 1) * row_bytes; }
 };
+
+// All pairs of a whole ring's Q4_K rows at once, 8 lanes a pair: store(pair, token, gate, up) by one lane.
+template <int kTokens, class Store>
+DW_DEVICE void multiply_q4_pairs(const PairRing& ring, int columns, const StagedRows& x, int tokens,
+                                 const Store& store) {
+  static_assert(kPairs == 4);
+  const int lane = int(threadIdx.x) % kWave, pair = lane / 8, order = lane % 8;
+  const uint8_t* gate = ring.wait(pair);
+  const uint8_t* const rows[2] = {gate, gate + ring.up_offset()};
+  float sums[2 * kTokens] = {};
+#pragma unroll 1
+  for (int block = order; block < columns / 256; block += 8)
+    multiply_q4_block<2, kTokens>(rows, columns, block, x, 0, tokens, order, sums);
+  __syncwarp();
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    const float g = lanes_sum<8>(sums[t]), u = lanes_sum<8>(sums[kTokens + t]);
+    if (order == 0) store(pair, t, g, u);
+  }
+}
 
 }  // namespace dw::gpu

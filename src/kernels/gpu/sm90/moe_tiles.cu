@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kTileTokens = 4;
 constexpr int kDownBlockRows = 128;
-constexpr uint32_t kRingBytes = 56 << 10;  // of a block of gate_up, where a row allows
+constexpr uint32_t kRingBytes = 72 << 10;  // of a block of gate_up, where a row allows
 
 // Rows of the hidden values: the sorted slots of all pairs, then the shared expert's, a token each. Rows of
 // what down writes: the pairs, then the shared expert's.
@@ -61,8 +61,9 @@ struct TilesDown {
   IqTables tables;
 };
 
-// Grid: groups of 32 outputs, tiles.
-__global__ void __launch_bounds__(kGemvThreads, 3)
+// Grid: groups of 32 outputs, tiles. kQ4: gate and up are Q4_K, the shared expert's too, and the rings whole.
+template <bool kQ4>
+__global__ void __launch_bounds__(kGemvThreads, 2)
     gate_up_tiles_kernel(const DW_GRID_CONSTANT TilesGateUp a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ uint64_t barriers[kMoeWaves][kPairs];
@@ -89,8 +90,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
   const uint64_t offset = uint64_t(int(blockIdx.x) * kBlockOutputs + wave * kPairs) * gate.row_bytes;
   ring.gate = gate.data + expert * gate.expert_bytes + offset;
   ring.up = up.data + expert * up.expert_bytes + offset;
-  if (lane == 0)
-    for (int p = 0; p < ring.slot_count; ++p) ring.fill(p);
+  if (lane == 0) ring.start();
   const bool fine_x = is_fine_type(gate.type);
   StagedAny staged = {};
   staged.rows = StagedRows::at(shared, kTileTokens, int(a.x.columns) / 32, fine_x);
@@ -104,40 +104,63 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
     }
   }
   __syncthreads();
-  visit_quantised_type(gate.type, [&](auto type) {
-    using Units = QuantisedUnits<type.value>;
-    const int columns = int(a.x.columns), units = Units::count(columns);
+  if constexpr (kQ4) {
+    multiply_q4_pairs<kTileTokens>(
+        ring, int(a.x.columns), staged.rows, tile.count,
+        [&](int p, int t, float g, float u) { results[t][wave * kPairs + p] = silu(g) * u; });
+  } else {
+    visit_quantised_type(gate.type, [&](auto type) {
+      using Units = QuantisedUnits<type.value>;
+      const int columns = int(a.x.columns), units = Units::count(columns);
 #pragma unroll 1
-    for (int p = 0; p < kPairs; ++p) {
-      const uint8_t* rows = ring.wait(p);
-      float sums[2 * kTileTokens] = {};
+      for (int p = 0; p < kPairs; ++p) {
+        const uint8_t* rows = ring.wait(p);
+        const uint32_t stride = ring.up_offset();
+        float sums[2 * kTileTokens] = {};
 #pragma unroll 1
-      for (int at = lane; at < units; at += kWave) {
-        typename Units::Unit decoded[2];
+        for (int at = lane; at < units; at += kWave) {
+          typename Units::Unit decoded[2];
 #pragma unroll
-        for (int r = 0; r < 2; ++r)
-          decoded[r] =
-              Units::decode(Units::fetch(rows + uint32_t(r) * ring.row_bytes, columns, at), lane, a.tables);
+          for (int r = 0; r < 2; ++r)
+            decoded[r] =
+                Units::decode(Units::fetch(rows + uint32_t(r) * stride, columns, at), lane, a.tables);
 #pragma unroll
-        for (int t = 0; t < kTileTokens; ++t) {
-          if (t >= tile.count) break;
-          float two[2] = {sums[t], sums[kTileTokens + t]};
-          multiply_units<Units, 2, 1>(decoded, staged, t, at, two);
-          sums[t] = two[0], sums[kTileTokens + t] = two[1];
+          for (int t = 0; t < kTileTokens; ++t) {
+            if (t >= tile.count) break;
+            float two[2] = {sums[t], sums[kTileTokens + t]};
+            multiply_units<Units, 2, 1>(decoded, staged, t, at, two);
+            sums[t] = two[0], sums[kTileTokens + t] = two[1];
+          }
         }
+        __syncwarp();
+        if (lane == 0) ring.refill(p);
+        const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, kTileTokens);
+        if (lane < kTileTokens) results[lane][wave * kPairs + p] = silu(total) * up_total;
       }
-      __syncwarp();
-      if (lane == 0 && p + ring.slot_count < kPairs) ring.fill(p + ring.slot_count);
-      const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, kTileTokens);
-      if (lane < kTileTokens) results[lane][wave * kPairs + p] = silu(total) * up_total;
-    }
-  });
+    });
+  }
   __syncthreads();
   if (wave < tile.count)
     store_hidden(a.hidden, tile.first + wave, a.width / 32, int(blockIdx.x), results[wave][lane], a.fine);
 }
 
-// Grid: row blocks, tiles.
+// Rows of two blocks, two lanes a row.
+DW_DEVICE void down_q4(const uint8_t* weights, uint32_t row_bytes, int count, const StagedRows& x, int tokens,
+                       float (&results)[kTileTokens][kDownBlockRows]) {
+  const int block = int(threadIdx.x) % 2, row = int(threadIdx.x) / 2;
+  static_assert(kDownBlockRows == kGemvThreads / 2);
+  const uint8_t* const rows[1] = {weights + uint32_t(min(row, count - 1)) * row_bytes};
+  float sums[kTileTokens] = {};
+  multiply_q4_block<1, kTileTokens>(rows, 512, block, x, 0, tokens, block, sums);
+#pragma unroll
+  for (int t = 0; t < kTileTokens; ++t) {
+    const float total = lanes_sum<2>(sums[t]);
+    if (block == 0) results[t][row] = total;
+  }
+}
+
+// Grid: row blocks, tiles. kQ4: all are Q4_K, of two blocks a row.
+template <bool kQ4>
 __global__ void __launch_bounds__(kGemvThreads, 3) down_tiles_kernel(const DW_GRID_CONSTANT TilesDown a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ float results[kTileTokens][kDownBlockRows];
@@ -187,22 +210,26 @@ __global__ void __launch_bounds__(kGemvThreads, 3) down_tiles_kernel(const DW_GR
   }
   __syncthreads();
   wait_barrier(&barrier, 0);
-  visit_quantised_type(m.type, [&](auto type) {
-    using Units = QuantisedUnits<type.value>;
-    const RowLoop<Units, 1, kTileTokens, 1> loop(weights, nullptr, m.row_bytes, count, a.width);
-    loop.run(
-        a.tables,
-        [&](const auto& decoded, int at, auto& sums) {
+  if constexpr (kQ4) {
+    down_q4(weights, m.row_bytes, count, staged.rows, tile.count, results);
+  } else {
+    visit_quantised_type(m.type, [&](auto type) {
+      using Units = QuantisedUnits<type.value>;
+      const RowLoop<Units, 1, kTileTokens, 1> loop(weights, nullptr, m.row_bytes, count, a.width);
+      loop.run(
+          a.tables,
+          [&](const auto& decoded, int at, auto& sums) {
 #pragma unroll
-          for (int t = 0; t < kTileTokens; ++t) {
-            if (t >= tile.count) break;
-            float one[1] = {sums[t]};
-            multiply_units<Units, 1, 1>(decoded, staged, t, at, one);
-            sums[t] = one[0];
-          }
-        },
-        [&](int row, int token, float total) { results[token][row] = total; });
-  });
+            for (int t = 0; t < kTileTokens; ++t) {
+              if (t >= tile.count) break;
+              float one[1] = {sums[t]};
+              multiply_units<Units, 1, 1>(decoded, staged, t, at, one);
+              sums[t] = one[0];
+            }
+          },
+          [&](int row, int token, float total) { results[token][row] = total; });
+    });
+  }
   __syncthreads();
   for (int i = thread; i < tile.count * kDownBlockRows; i += kGemvThreads) {
     const int t = i / kDownBlockRows, row = i % kDownBlockRows;
@@ -327,13 +354,17 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
       uint32_t(tile_bound(pairs, op.expert_count, kTileTokens)) + uint32_t(g.rows.shared_tiles);
   const double experts = double(std::min<int64_t>(pairs, op.expert_count)) + (has_shared ? 1 : 0);
   const double rows = double(pairs + (has_shared ? tokens : 0));
-  allow_shared_bytes(gate_up_tiles_kernel, gate_up_shared);
-  prefer_shared_memory(gate_up_tiles_kernel);
+  const auto q4 = [](const ops::Matrix& m) { return !m || m.type == quant::Type::Q4_K; };
+  const bool gate_up_q4 = q4(both.gate) && q4(op.shared_gate) && g.ring_bytes == kPairs * one_slot;
+  const bool down_q4 = q4(op.down) && q4(op.shared_down) && width == 512;
+  const auto gate_up_kernel = gate_up_q4 ? gate_up_tiles_kernel<true> : gate_up_tiles_kernel<false>;
+  const auto down_kernel = down_q4 ? down_tiles_kernel<true> : down_tiles_kernel<false>;
+  allow_shared_bytes(gate_up_kernel, gate_up_shared);
+  prefer_shared_memory(gate_up_kernel);
   launch(context, "gate_up_tiles_kernel",
          {"experts gate up", experts * 2 * double(both.gate.row_stride()) * double(width),
           4.0 * rows * double(width) * double(op.x.columns)},
-         gate_up_tiles_kernel, dim3(uint32_t(width / kBlockOutputs), tiles), dim3(kGemvThreads),
-         gate_up_shared, g);
+         gate_up_kernel, dim3(uint32_t(width / kBlockOutputs), tiles), dim3(kGemvThreads), gate_up_shared, g);
 
   d.down = expert_matrix(op.down);
   if (has_shared) d.shared_down = expert_matrix(op.shared_down);
@@ -345,13 +376,13 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
   d.products = room.products;
   d.width = int32_t(width), d.rows = int32_t(op.down.rows);
   d.tables = context.tables;
-  allow_shared_bytes(down_tiles_kernel, down_shared);
-  prefer_shared_memory(down_tiles_kernel);
+  allow_shared_bytes(down_kernel, down_shared);
+  prefer_shared_memory(down_kernel);
   launch(context, "down_tiles_kernel",
          {"experts down", experts * double(op.down.matrix_bytes()),
           2.0 * rows * double(op.down.rows) * double(width)},
-         down_tiles_kernel, dim3(ceil_div(op.down.rows, kDownBlockRows), tiles), dim3(kGemvThreads),
-         down_shared, d);
+         down_kernel, dim3(ceil_div(op.down.rows, kDownBlockRows), tiles), dim3(kGemvThreads), down_shared,
+         d);
   launch(context, "sum_products_kernel",
          {"moe", rows * double(op.down.rows) * 4, rows * double(op.down.rows)}, sum_products_kernel,
          dim3(ceil_div(op.down.rows, kSumThreads * 4), uint32_t(tokens)), dim3(kSumThreads), 0, room.products,
