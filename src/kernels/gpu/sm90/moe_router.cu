@@ -105,7 +105,7 @@ DW_DEVICE void write_norm(const LogitsJob& job, int first, int count, const Scal
 // Grid: rows of the router, tokens by kRouterTokens. kAhead: tokens whose loads are in flight together.
 template <quant::Type kType, int kAhead>
 __global__ void __launch_bounds__(kThreads, kAhead > 1 ? 2 : 3)
-    logits_kernel(const DW_GRID_CONSTANT LogitsJob job) {
+    router_logits_kernel(const DW_GRID_CONSTANT LogitsJob job) {
   __shared__ float partial[kRouterTokens][kWaves][kSums];
   const int thread = int(threadIdx.x), lane = thread % kWave, wave = thread / kWave;
   const int first_token = int(blockIdx.y) * kRouterTokens,
@@ -197,9 +197,9 @@ bool router_logits(Context& context, const ops::Moe& op, const ops::Norm* norm, 
   const auto run_type = [&](auto of_type) {
     constexpr quant::Type kType = decltype(of_type)::value;
     if (op.x.tokens <= 2)
-      run(logits_kernel<kType, 1>);
+      run(router_logits_kernel<kType, 1>);
     else
-      run(logits_kernel<kType, 4>);
+      run(router_logits_kernel<kType, 4>);
   };
   visit_float_type(type, run_type);
   return true;
