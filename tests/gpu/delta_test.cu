@@ -75,7 +75,7 @@ TEST(GpuDelta, RatiosOfHeadsAndSlotsInRandomOrder) {
 }
 
 TEST(GpuDelta, LengthsAroundChunksAndTaps) {
-  for (int32_t length : {1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129}) {
+  for (int32_t length : {1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129, 700}) {
     SCOPED_TRACE("length and seed " + std::to_string(length));
     Random random{uint64_t(100 + length)};
     compare_everywhere(make_delta_case(random, {length}, 1, 2));

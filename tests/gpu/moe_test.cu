@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <thread>
 
-#include "gpu/moe_support.h"
+#include "gpu/moe_case.h"
 #include "kernels/gpu/internal.h"
-#include "kernels/gpu/moe_choose.h"
 #include "kernels/reference/math.h"
 #include "kernels/reference/reference.h"
 
@@ -15,169 +13,19 @@ namespace dw {
 namespace {
 
 using moe_test::DeviceArray;
+using moe_test::kExactError;
+using moe_test::kHalfError;
+using moe_test::kIntegerError;
+using moe_test::moe_error;
+using moe_test::MoeCase;
+using moe_test::MoeData;
+using moe_test::seed_of;
+using moe_test::tensor_core_types;
 using moe_test::TestActivations;
 using moe_test::TestContext;
 using moe_test::TestMatrix;
 using quant::Type;
 using test::normals;
-
-constexpr double kHalfError = 1e-5;     // tensor cores, f16 or bf16 values
-constexpr double kExactError = 1e-9;    // fp32
-constexpr double kIntegerError = 2e-4;  // int8 activations, twice in a row
-
-uint64_t seed_of(uint64_t number) {
-  const char* text = std::getenv("DELTAWING_SEED");
-  const uint64_t seed = (text != nullptr ? std::strtoull(text, nullptr, 10) : 20261123) + number;
-  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-  return seed;
-}
-
-std::vector<Type> tensor_core_types() {
-  std::vector<Type> types;
-  for (const quant::TypeInfo& info : quant::all_types()) {
-    if (info.dequantize != nullptr && info.type != Type::Q8_K && info.type != Type::F32)
-      types.push_back(info.type);
-  }
-  return types;
-}
-
-struct MoeCase {
-  int32_t experts = 8, top_k = 2;
-  int64_t hidden = 256, width = 256, shared_width = 0, tokens = 100;
-  Type router = Type::F32, gate = Type::Q4_K, down = Type::Q4_K, shared = Type::Q8_0;
-  bool merged = false, normalise = true, shared_router = true;
-  float x_scale = 1;
-  int skew = 0;  // 1: all tokens go to experts 0 .. top_k - 1
-};
-
-// The weights and activations of a case on both sides.
-struct MoeData {
-  MoeCase c;
-  TestContext owner;
-  Random random;
-  TestMatrix router, gate, up, down, shared_gate, shared_up, shared_down;
-  std::vector<float> x, shared_router, start;
-  DeviceArray<float> device_shared_router, out;
-  TestActivations activations;
-  ops::Moe host, device;
-
-  MoeData(const MoeCase& given, uint64_t seed, int64_t distinct = 0)
-      : c(given),
-        owner(scratch_bytes(given)),
-        random(seed),
-        router(owner.context, c.router, c.experts, c.hidden, 1, router_deviation(), random),
-        gate(owner.context, c.gate, c.merged ? 2 * c.width : c.width, c.hidden, c.experts,
-             deviation(c.hidden), random, distinct),
-        up(owner.context, c.gate, c.merged ? 1 : c.width, c.hidden, c.merged ? 1 : c.experts,
-           deviation(c.hidden), random, c.merged ? 1 : distinct),
-        down(owner.context, c.down, c.hidden, c.width, c.experts, deviation(c.width), random, distinct),
-        shared_gate(owner.context, c.shared, std::max<int64_t>(c.shared_width, 1), c.hidden, 1,
-                    deviation(c.hidden), random),
-        shared_up(owner.context, c.shared, std::max<int64_t>(c.shared_width, 1), c.hidden, 1,
-                  deviation(c.hidden), random),
-        shared_down(owner.context, c.shared, c.hidden, c.shared_width > 0 ? c.shared_width : 256, 1,
-                    deviation(c.width), random),
-        x(make_x()),
-        shared_router(normals(random, c.hidden, deviation(c.hidden))),
-        start(normals(random, c.tokens * c.hidden)),
-        device_shared_router(shared_router),
-        out(start),
-        activations(owner.context, x, c.tokens, c.hidden) {
-    device.expert_count = c.experts, device.top_k = c.top_k, device.normalise = c.normalise;
-    host = device;
-    host.x = {c.tokens, c.hidden, x.data(), nullptr, nullptr, nullptr};
-    device.x = activations.view;
-    host.router = router.host_view, device.router = router.device_view;
-    if (c.merged) {
-      host.gate_up = gate.host_view, device.gate_up = gate.device_view;
-    } else {
-      host.gate = gate.host_view, device.gate = gate.device_view;
-      host.up = up.host_view, device.up = up.device_view;
-    }
-    host.down = down.host_view, device.down = down.device_view;
-    if (c.shared_width > 0) {
-      host.shared_gate = shared_gate.host_view, device.shared_gate = shared_gate.device_view;
-      host.shared_up = shared_up.host_view, device.shared_up = shared_up.device_view;
-      host.shared_down = shared_down.host_view, device.shared_down = shared_down.device_view;
-      if (c.shared_router)
-        host.shared_router = shared_router.data(), device.shared_router = device_shared_router.data();
-    }
-    device.out = out.data();
-  }
-
-  static float deviation(int64_t columns) { return 1 / std::sqrt(float(columns)); }
-  float router_deviation() const { return 2 * deviation(c.hidden); }
-  static uint64_t scratch_bytes(const MoeCase& c) {
-    ops::Moe op;
-    op.expert_count = c.experts, op.top_k = c.top_k;
-    op.x.tokens = c.tokens, op.x.columns = c.hidden;
-    op.down.rows = c.hidden, op.down.columns = c.width;
-    const std::byte present{};
-    if (c.shared_width > 0) op.shared_down = {c.shared, &present, c.hidden, c.shared_width};
-    return gpu::moe_scratch_bytes(op);
-  }
-  std::vector<float> make_x() {
-    std::vector<float> values = normals(random, c.tokens * c.hidden, c.x_scale);
-    if (c.skew == 0) return values;
-    // Along the sum of the first rows of the router, so that those experts win.
-    std::vector<float> row(static_cast<size_t>(c.hidden));
-    for (int e = 0; e < c.top_k; ++e) {
-      reference::dequantize_row(router.host_view, e, row.data());
-      for (size_t i = 0; i < values.size(); ++i) values[i] += 4 * c.x_scale * row[i % row.size()];
-    }
-    return values;
-  }
-
-  // Tokens whose last chosen and first rejected expert differ by enough that rounding cannot swap them.
-  std::vector<bool> clear_choices() const {
-    std::vector<bool> clear;
-    for (int64_t t = 0; t < c.tokens; ++t) {
-      std::vector<float> scores = reference::multiply(host.router, x.data() + t * c.hidden);
-      std::sort(scores.begin(), scores.end(), std::greater<>());
-      clear.push_back(c.top_k == c.experts || scores[size_t(c.top_k) - 1] - scores[size_t(c.top_k)] >
-                                                  1e-5f * (1 + std::fabs(scores[0])));
-    }
-    return clear;
-  }
-};
-
-// The reference takes its time: a thread for each part of the tokens.
-void run_reference(const ops::Moe& op) {
-  const int64_t parts = std::max<int64_t>(1, std::thread::hardware_concurrency());
-  std::vector<std::thread> threads;
-  for (int64_t p = 0; p < parts; ++p) {
-    const int64_t first = op.x.tokens * p / parts, end = op.x.tokens * (p + 1) / parts;
-    ops::Moe piece = op;
-    piece.x.tokens = end - first;
-    piece.x.values += first * op.x.columns;
-    piece.out += first * op.x.columns;
-    if (end > first) threads.emplace_back([piece] { reference::moe(piece); });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
-// NMSE of what the experts added, over the tokens whose choice is clear.
-double moe_error(MoeData& data) {
-  std::vector<float> expected = data.start;
-  data.host.out = expected.data();
-  run_reference(data.host);
-  const std::vector<float> found = data.out.values();
-  const std::vector<bool> clear = data.clear_choices();
-  std::vector<float> a, b;
-  int64_t skipped = 0;
-  for (int64_t t = 0; t < data.c.tokens; ++t) {
-    if (!clear[size_t(t)]) {
-      ++skipped;
-      continue;
-    }
-    for (int64_t i = t * data.c.hidden; i < (t + 1) * data.c.hidden; ++i) {
-      a.push_back(found[size_t(i)] - data.start[size_t(i)]);
-      b.push_back(expected[size_t(i)] - data.start[size_t(i)]);
-    }
-  }
-  EXPECT_LE(skipped, data.c.tokens / 20 + 1);
-  return test::nmse(a, b);
-}
 
 void expect_prefill(const MoeCase& c, uint64_t number) {
   MoeData data(c, seed_of(number));
@@ -273,6 +121,20 @@ TEST(MoeMma, Shapes) {
                  7);
 }
 
+TEST(MoeMma, WideTiles) {  // of 128 tokens and more
+  expect_prefill({.experts = 8, .top_k = 2, .shared_width = 256, .tokens = 330}, 10);
+  expect_prefill({.experts = 8, .top_k = 4, .tokens = 300}, 11);
+  expect_prefill({.experts = 4,
+                  .top_k = 2,
+                  .hidden = 512,
+                  .tokens = 390,
+                  .gate = Type::Q6_K,
+                  .down = Type::Q8_0,
+                  .merged = true,
+                  .skew = 1},
+                 12);
+}
+
 TEST(MoeMma, OneExpertGetsEverything) {
   expect_prefill({.experts = 16, .top_k = 1, .tokens = 700, .skew = 1}, 20);
   expect_prefill({.experts = 512, .top_k = 2, .tokens = 1100, .skew = 1}, 21);
@@ -333,6 +195,35 @@ TEST(LinearMma, TypesAndShapes) {
                     (long long)columns, (long long)tokens, host[i].add, error);
         EXPECT_LE(error, type == Type::F32 ? kExactError : kHalfError);
       }
+    }
+  }
+}
+
+// So many rows that tiles are as wide as they get; the first and last rows against the reference.
+TEST(LinearMma, WideTiles) {
+  Random random(seed_of(60));
+  constexpr int64_t kColumns = 512, kTokens = 210, kSample = 140;
+  for (const auto& [type, rows] :
+       {std::pair(Type::Q4_K, int64_t(18001)), std::pair(Type::Q8_0, int64_t(17930)),
+        std::pair(Type::MXFP4, int64_t(18432)), std::pair(Type::Q6_K, int64_t(9001))}) {
+    SCOPED_TRACE(std::string(quant::type_info(type).name));
+    TestContext owner(gpu::linear_scratch_bytes(kTokens, kColumns));
+    const TestMatrix matrix(owner.context, type, rows, kColumns, 1, 0.05f, random);
+    const std::vector<float> x = normals(random, kTokens * kColumns);
+    TestActivations activations(owner.context, x, kTokens, kColumns);
+    const DeviceArray<float> out(std::vector<float>(size_t(kTokens * rows), NAN));
+    const ops::Linear call[] = {{matrix.device_view, out.data(), rows, false}};
+    ASSERT_TRUE(gpu::linear_mma(owner.context, activations.view, call));
+    owner.synchronize();
+    const std::vector<float> found = out.values();
+    EXPECT_EQ(std::count_if(found.begin(), found.end(), [](float v) { return std::isnan(v); }), 0);
+    for (int64_t first : {int64_t(0), rows - kSample}) {
+      std::vector<float> expected(size_t(kTokens * kSample)), got;
+      const ops::Linear host[] = {{matrix.host_view.slice(first, kSample), expected.data(), kSample, false}};
+      reference::linear({kTokens, kColumns, const_cast<float*>(x.data())}, host);
+      for (int64_t t = 0; t < kTokens; ++t)
+        got.insert(got.end(), found.begin() + t * rows + first, found.begin() + t * rows + first + kSample);
+      EXPECT_LE(test::nmse(got, expected), kHalfError) << "rows from " << first;
     }
   }
 }
@@ -413,144 +304,6 @@ TEST(RouteFew, Shapes) {
   expect_route(128, 8, 2048, 5, Type::F16, true, true, 65);
   expect_route(700, 8, 4096, 5, Type::BF16, true, true, 66);
   expect_route(16, 16, 36, 4, Type::F16, false, true, 67);
-}
-
-// gpu::moe() for few tokens, norm included where asked: the reference's result, the same bits every time.
-void expect_few(const MoeCase& c, bool fused, uint64_t number) {
-  MoeData data(c, seed_of(number));
-  const std::vector<float> raw = normals(data.random, c.tokens * c.hidden, 3);
-  const std::vector<float> weight = normals(data.random, c.hidden, 0.3f, 1);
-  const DeviceArray<float> device_raw(raw), device_weight(weight);
-  TestActivations target(data.owner.context, raw, c.tokens, c.hidden);
-  target.values.poison(), target.quants.poison(), target.scales.poison(), target.sums.poison();
-  const ops::Norm norm = {device_raw.data(), nullptr, device_weight.data(), 1e-6f, target.view};
-  if (fused) {
-    test::OwnedActivations normed(c.tokens, c.hidden);
-    reference::norm({const_cast<float*>(raw.data()), nullptr, weight.data(), 1e-6f, normed.view});
-    std::copy(normed.values.begin(), normed.values.end(), data.x.begin());
-    data.device.x = target.view;
-  }
-  std::vector<float> first;
-  for (int i = 0; i < 3; ++i) {
-    data.owner.scratch.poison();
-    data.out.set(data.start);
-    gpu::moe(data.owner.context, data.device, fused ? &norm : nullptr);
-    data.owner.synchronize();
-    if (i == 0) first = data.out.values();
-    ASSERT_EQ(std::memcmp(first.data(), data.out.values().data(), first.size() * 4), 0);
-  }
-  const double error = moe_error(data);
-  std::printf("  few: experts %d top_k %d hidden %lld width %lld shared %lld tokens %lld: NMSE %.2e\n",
-              c.experts, c.top_k, (long long)c.hidden, (long long)c.width, (long long)c.shared_width,
-              (long long)c.tokens, error);
-  EXPECT_LE(error, kIntegerError);
-  EXPECT_TRUE(data.out.guards_intact() && data.owner.scratch.guards_intact());
-}
-
-TEST(MoeFew, Shapes) {
-  for (int64_t tokens : {1, 2, 5, 8, 16}) {
-    expect_few({.experts = 48,
-                .top_k = 10,
-                .hidden = 2048,
-                .width = 512,
-                .shared_width = 512,
-                .tokens = tokens,
-                .down = tokens % 2 == 0 ? Type::Q6_K : Type::Q4_K,
-                .shared = Type::Q4_K},
-               true, uint64_t(300 + tokens));
-  }
-  expect_few({.experts = 512, .top_k = 10, .hidden = 512, .shared_width = 256, .tokens = 3}, true, 320);
-  expect_few({.experts = 700, .top_k = 8, .tokens = 2, .gate = Type::Q2_K, .down = Type::Q3_K}, true, 321);
-  expect_few({.experts = 40, .top_k = 32, .shared_width = 256, .tokens = 2, .shared = Type::Q4_K}, false,
-             322);
-  expect_few({.experts = 33, .top_k = 32, .hidden = 512, .shared_width = 256, .tokens = 1}, true, 323);
-  expect_few({.experts = 3, .top_k = 1, .width = 768, .tokens = 4, .merged = true, .normalise = false}, true,
-             324);
-  expect_few({.experts = 16,
-              .top_k = 4,
-              .hidden = 2304,
-              .shared_width = 256,
-              .tokens = 2,
-              .router = Type::BF16,
-              .gate = Type::Q6_K,
-              .down = Type::Q8_0,
-              .shared = Type::Q5_K,
-              .merged = true,
-              .shared_router = false},
-             true, 325);
-  expect_few(
-      {.experts = 8, .top_k = 2, .shared_width = 256, .tokens = 2, .router = Type::F16, .shared = Type::F16},
-      true, 326);
-}
-
-TEST(MoeTiles, Shapes) {  // some tens of tokens
-  expect_few({.experts = 48,
-              .top_k = 10,
-              .hidden = 2048,
-              .width = 512,
-              .shared_width = 512,
-              .tokens = 17,
-              .shared = Type::Q4_K},
-             true, 340);
-  expect_few({.experts = 512, .top_k = 10, .shared_width = 256, .tokens = 64, .down = Type::Q6_K}, true, 341);
-  expect_few({.experts = 8, .top_k = 3, .hidden = 512, .shared_width = 256, .tokens = 128}, true, 342);
-  expect_few({.experts = 16,
-              .top_k = 4,
-              .hidden = 2304,
-              .width = 768,
-              .shared_width = 768,
-              .tokens = 30,
-              .gate = Type::Q6_K,
-              .down = Type::Q2_K,
-              .merged = true,
-              .shared_router = false},
-             true, 343);
-  expect_few({.experts = 20, .top_k = 1, .tokens = 47, .gate = Type::Q3_K, .down = Type::IQ4_XS, .skew = 1},
-             false, 344);
-  expect_few(
-      {.experts = 40, .top_k = 32, .tokens = 21, .gate = Type::Q2_K, .down = Type::Q3_K, .normalise = false},
-      false, 345);
-}
-
-struct ChosenPair {
-  int32_t experts[3];
-  float weights[3];
-};
-__global__ void choose_kernel(const float* logits, int count, int top_k, bool normalise, ChosenPair* out) {
-  __shared__ gpu::ChooseRoom room;
-  const auto load = [&](int e) { return logits[int64_t(blockIdx.x) * count + e]; };
-  const gpu::Chosen a = gpu::choose_top<16>(count, top_k, normalise, load);
-  const gpu::Chosen b = gpu::choose_top_fast<16, true>(count, top_k, normalise, room, load);
-  const gpu::Chosen c = gpu::choose_top_slow<true>(count, top_k, normalise, load);
-  const gpu::Chosen d = gpu::choose_top_fast<16, false>(count, top_k, normalise, room, load);
-  ChosenPair& mine = out[blockIdx.x * 32 + threadIdx.x];
-  mine = {{a.expert, b.expert, c.expert}, {a.weight, b.weight, c.weight}};
-  if (d.expert != a.expert) mine.experts[1] = -1;
-}
-
-TEST(ChooseExperts, AllWaysGiveTheSameBits) {
-  Random random(seed_of(70));
-  for (int round = 0; round < 40; ++round) {
-    const int tokens = 64, count = 32 + int(random.below(481)), top_k = 1 + int(random.below(32));
-    std::vector<float> logits = normals(random, tokens * count, 2);
-    for (size_t i = 0; i < logits.size(); ++i) {  // from all different to all the same
-      const size_t token = i / size_t(count);
-      if (token % 4 == 1) logits[i] = std::round(4 * logits[i]) / 4;
-      if (token % 4 == 2) logits[i] = std::round(logits[i] / 2);
-      if (token % 4 == 3) logits[i] = token % 8 == 3 ? -1.5f : logits[i] - float(i % size_t(count));
-    }
-    const DeviceArray<float> device(logits);
-    const DeviceArray<ChosenPair> out(size_t(tokens * 32));
-    choose_kernel<<<tokens, 32>>>(device.data(), count, top_k, round % 2 == 0, out.data());
-    const std::vector<ChosenPair> found = out.values();
-    for (size_t i = 0; i < found.size(); ++i) {
-      for (int way = 1; way < 3; ++way) {
-        if (int(i % 32) >= top_k) continue;
-        ASSERT_EQ(found[i].experts[0], found[i].experts[way]) << "choice " << i % 32 << " of " << top_k;
-        ASSERT_EQ(std::memcmp(&found[i].weights[0], &found[i].weights[way], 4), 0);
-      }
-    }
-  }
 }
 
 TEST(ChooseExperts, TiesGoToTheLowerIndex) {

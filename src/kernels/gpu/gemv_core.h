@@ -130,7 +130,8 @@ DW_DEVICE float sum_values(const float (&v)[kCount], int lane) {
     float half[kHalf];
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
-      const float sent = upper ? v[i] : v[i + kHalf], kept = upper ? v[i + kHalf] : v[i];
+      const float low = v[i], high = v[i + kHalf];
+      const float sent = upper ? low : high, kept = upper ? high : low;
       half[i] = kept + lane_xor(sent, kHalf);
     }
     return sum_values<kHalf>(half, lane);

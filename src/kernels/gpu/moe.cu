@@ -63,13 +63,14 @@ void moe_few(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) 
 
 void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
   if (op.x.tokens == 0) return;
+#if defined(DW_GPU_CUDA)
+  if (op.x.tokens >= kMoeTileLeast && op.x.tokens <= kMoeTileTokens && moe_tiles(context, op, fused_norm))
+    return;
+#endif
   if (op.x.tokens <= kMoeDecodeTokens) {
     moe_few(context, op, fused_norm);
     return;
   }
-#if defined(DW_GPU_CUDA)
-  if (op.x.tokens <= kMoeTileTokens && moe_tiles(context, op, fused_norm)) return;
-#endif
   if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
 #if defined(DW_GPU_CUDA)
   if (moe_mma(context, op)) return;

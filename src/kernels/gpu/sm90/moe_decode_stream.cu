@@ -3,7 +3,6 @@
 // their weights while those still run. gate_up leaves its result quantised, in groups of the 32 rows that a
 // block has.
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/gpu/launch.h"
 #include "kernels/gpu/sm90/moe_stream.h"
@@ -11,6 +10,9 @@
 
 namespace dw::gpu {
 namespace {
+
+constexpr uint32_t kRingBytes = 37 << 10;    // of a block of gate_up, where a row allows
+constexpr uint32_t kQ4RoomBytes = 80 << 10;  // all rows of such a block, at most
 
 struct StreamGateUp {
   ops::Activations x;
@@ -90,7 +92,10 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
   const auto start = [&](int64_t expert) {
     if (lane >= kMoeWaves) return;
     const PairRing ring = ring_of(lane, expert);
-    ring.start();
+    if constexpr (kQ4)
+      ring.start_whole();
+    else
+      ring.start();
   };
   if (wave == 0) {
     if (lane < kMoeWaves) {
@@ -126,7 +131,6 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
 #pragma unroll 1
       for (int p = 0; p < kPairs; ++p) {
         const uint8_t* rows = ring.wait(p);
-        const uint32_t stride = ring.up_offset();
         float sums[2] = {};
 #pragma unroll(Units::kFine ? 1 : 2)
         for (int at = lane; at < units; at += kWave) {
@@ -134,11 +138,11 @@ __global__ void __launch_bounds__(kGemvThreads, 3)
 #pragma unroll
           for (int r = 0; r < 2; ++r)
             decoded[r] =
-                Units::decode(Units::fetch(rows + uint32_t(r) * stride, columns, at), lane, a.tables);
+                Units::decode(Units::fetch(rows + uint32_t(r) * row_bytes, columns, at), lane, a.tables);
           multiply_units<Units, 2, 1>(decoded, staged, 0, at, sums);
         }
         __syncwarp();
-        if (lane == 0) ring.refill(p);
+        if (lane == 0 && p + ring.slot_count < kPairs) ring.fill(p + ring.slot_count);
         const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, 1);
         if (lane == 0) results[wave * kPairs + p] = silu(total) * up_total;
       }
@@ -283,11 +287,6 @@ struct Plan {
   bool gate_up_q4 = false, down_q4 = false;
 };
 
-int variant(const char* name, int usual) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::atoi(text) : usual;
-}
-
 Plan plan_of(const Context& context, const ops::Moe& op) {
   Plan plan;
   const bool has_shared = bool(op.shared_gate);
@@ -305,18 +304,18 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
   const uint64_t row_bytes =
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
-  plan.ring_bytes = uint32_t(std::max<uint64_t>(
-      one_slot, std::min<uint64_t>(kPairs * one_slot, uint64_t(variant("DW_RING", 72)) << 10)));
+  const auto q4 = [](const ops::Matrix& m) { return m.type == quant::Type::Q4_K && q4_kernels_wanted(); };
+  plan.gate_up_q4 = q4(both.gate) && (!has_shared || q4(op.shared_gate)) && kPairs * one_slot <= kQ4RoomBytes;
+  plan.ring_bytes = uint32_t(plan.gate_up_q4 ? kPairs * one_slot
+                                             : std::clamp<uint64_t>(kRingBytes, one_slot, kPairs * one_slot));
   plan.gate_up_shared = plan.gate_up_staged + plan.ring_bytes;
-  const auto q4 = [](const ops::Matrix& m) { return m.type == quant::Type::Q4_K; };
-  plan.gate_up_q4 = variant("DW_Q4", 1) && q4(both.gate) && (!has_shared || q4(op.shared_gate)) &&
-                    plan.ring_bytes >= kPairs * one_slot;
-  plan.down_q4 = variant("DW_Q4", 1) && q4(op.down) && (!has_shared || q4(op.shared_down));
+  plan.down_q4 = q4(op.down) && (!has_shared || q4(op.shared_down));
   if (plan.gate_up_shared > most) return plan;
   const int experts = op.top_k + (has_shared ? 1 : 0);
   plan.fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
   plan.down_staged = round_up_128(staged_bytes(experts, width, plan.fine_hidden));
-  for (int rows = variant("DW_DOWN", 1); rows > 0; --rows) {
+  // More blocks for one token, whose blocks have a multiprocessor each; fewer for several, each stages all.
+  for (int rows = op.x.tokens == 1 ? 1 : 2; rows > 0; --rows) {
     const uint64_t weights = uint64_t(rows * kMoeWaves) * (uint64_t(op.top_k) * op.down.row_stride() +
                                                            (has_shared ? op.shared_down.row_stride() : 0));
     plan.down_shared = plan.down_staged + weights;

@@ -41,7 +41,7 @@ DW_DEVICE float q4_byte(uint32_t bytes, int i) {
   return float((bytes >> (8 * i)) & 0xffu);
 }
 
-// sums[r * kTokens + t] += block `block` of row r . columns 256 x_block.. of staged row first_x + t, for t <
+// sums[r * kTokens + t] += block `block` of row r . the same columns of staged row first_x + t, for t <
 // tokens. order: of a lane, 0..7.
 template <int kRows, int kTokens>
 DW_DEVICE void multiply_q4_block(const uint8_t* const (&rows)[kRows], int columns, int block,

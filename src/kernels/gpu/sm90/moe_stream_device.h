@@ -78,8 +78,7 @@ DW_DEVICE void store_hidden(const HiddenPlanes& to, int row, int chunks, int chu
   to.sums[row * chunks + chunk] = (half & 0xffff) | other << 16;
 }
 
-// A wave's rows on their way: pair p is row first_row + p of gate and of up. Where all fit they come in two
-// copies, gate's rows first; else pair by pair through a ring.
+// A wave's rows on their way, pair by pair through a ring: pair p is row first_row + p of gate and of up.
 struct PairRing {
   uint8_t* slots;
   uint64_t* barriers;
@@ -88,19 +87,8 @@ struct PairRing {
   uint32_t row_bytes;
   int slot_count;
 
-  __device__ __forceinline__ bool whole() const { return slot_count == kPairs; }
   __device__ __forceinline__ void start() const {
-    if (whole()) {
-      const uint32_t bytes = kPairs * row_bytes;
-      expect_bytes(barriers, 2 * bytes);
-      copy_bulk(slots, gate, bytes, barriers);
-      copy_bulk(slots + bytes, up, bytes, barriers);
-    } else {
-      for (int p = 0; p < slot_count; ++p) fill(p);
-    }
-  }
-  __device__ __forceinline__ void refill(int p) const {
-    if (p + slot_count < kPairs) fill(p + slot_count);
+    for (int p = 0; p < slot_count; ++p) fill(p);
   }
   __device__ __forceinline__ void fill(int p) const {
     uint8_t* to = slots + uint32_t(p % slot_count) * 2 * row_bytes;
@@ -109,26 +97,32 @@ struct PairRing {
     copy_bulk(to, gate + uint32_t(p) * row_bytes, row_bytes, barrier);
     copy_bulk(to + row_bytes, up + uint32_t(p) * row_bytes, row_bytes, barrier);
   }
-  // The row of gate; that of up lies up_offset() behind it.
   __device__ __forceinline__ const uint8_t* wait(int p) const {
-    if (whole()) {
-      wait_barrier(barriers, 0);
-      return slots + uint32_t(p) * row_bytes;
-    }
     wait_barrier(barriers + p % slot_count, uint32_t(p / slot_count % 2));
     return slots + uint32_t(p % slot_count) * 2 * row_bytes;
   }
-  __device__ __forceinline__ uint32_t up_offset() const { return (whole() ? kPairs : 1) * row_bytes; }
+
+  // The same rows all at once in the ring's room, where it has kPairs slots: gate's rows, then up's.
+  __device__ __forceinline__ void start_whole() const {
+    const uint32_t bytes = kPairs * row_bytes;
+    expect_bytes(barriers, 2 * bytes);
+    copy_bulk(slots, gate, bytes, barriers);
+    copy_bulk(slots + bytes, up, bytes, barriers);
+  }
+  __device__ __forceinline__ const uint8_t* wait_whole() const {
+    wait_barrier(barriers, 0);
+    return slots;
+  }
 };
 
-// All pairs of a whole ring's Q4_K rows at once, 8 lanes a pair: store(pair, token, gate, up) by one lane.
+// All pairs after start_whole(), Q4_K, 8 lanes a pair: store(pair, token, gate, up) by one lane.
 template <int kTokens, class Store>
 DW_DEVICE void multiply_q4_pairs(const PairRing& ring, int columns, const StagedRows& x, int tokens,
                                  const Store& store) {
-  static_assert(kPairs == 4);
+  static_assert(kPairs * 8 == kWave);
   const int lane = int(threadIdx.x) % kWave, pair = lane / 8, order = lane % 8;
-  const uint8_t* gate = ring.wait(pair);
-  const uint8_t* const rows[2] = {gate, gate + ring.up_offset()};
+  const uint8_t* gate = ring.wait_whole() + uint32_t(pair) * ring.row_bytes;
+  const uint8_t* const rows[2] = {gate, gate + kPairs * ring.row_bytes};
   float sums[2 * kTokens] = {};
 #pragma unroll 1
   for (int block = order; block < columns / 256; block += 8)

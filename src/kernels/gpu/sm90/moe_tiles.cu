@@ -14,7 +14,8 @@ namespace {
 
 constexpr int kTileTokens = 4;
 constexpr int kDownBlockRows = 128;
-constexpr uint32_t kRingBytes = 72 << 10;  // of a block of gate_up, where a row allows
+constexpr uint32_t kRingBytes = 56 << 10;    // of a block of gate_up, where a row allows
+constexpr uint32_t kQ4RoomBytes = 80 << 10;  // all rows of such a block, at most
 
 // Rows of the hidden values: the sorted slots of all pairs, then the shared expert's, a token each. Rows of
 // what down writes: the pairs, then the shared expert's.
@@ -63,7 +64,7 @@ struct TilesDown {
 
 // Grid: groups of 32 outputs, tiles. kQ4: gate and up are Q4_K, the shared expert's too, and the rings whole.
 template <bool kQ4>
-__global__ void __launch_bounds__(kGemvThreads, 2)
+__global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
     gate_up_tiles_kernel(const DW_GRID_CONSTANT TilesGateUp a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ uint64_t barriers[kMoeWaves][kPairs];
@@ -90,7 +91,12 @@ __global__ void __launch_bounds__(kGemvThreads, 2)
   const uint64_t offset = uint64_t(int(blockIdx.x) * kBlockOutputs + wave * kPairs) * gate.row_bytes;
   ring.gate = gate.data + expert * gate.expert_bytes + offset;
   ring.up = up.data + expert * up.expert_bytes + offset;
-  if (lane == 0) ring.start();
+  if (lane == 0) {
+    if constexpr (kQ4)
+      ring.start_whole();
+    else
+      ring.start();
+  }
   const bool fine_x = is_fine_type(gate.type);
   StagedAny staged = {};
   staged.rows = StagedRows::at(shared, kTileTokens, int(a.x.columns) / 32, fine_x);
@@ -115,7 +121,6 @@ __global__ void __launch_bounds__(kGemvThreads, 2)
 #pragma unroll 1
       for (int p = 0; p < kPairs; ++p) {
         const uint8_t* rows = ring.wait(p);
-        const uint32_t stride = ring.up_offset();
         float sums[2 * kTileTokens] = {};
 #pragma unroll 1
         for (int at = lane; at < units; at += kWave) {
@@ -123,7 +128,7 @@ __global__ void __launch_bounds__(kGemvThreads, 2)
 #pragma unroll
           for (int r = 0; r < 2; ++r)
             decoded[r] =
-                Units::decode(Units::fetch(rows + uint32_t(r) * stride, columns, at), lane, a.tables);
+                Units::decode(Units::fetch(rows + uint32_t(r) * ring.row_bytes, columns, at), lane, a.tables);
 #pragma unroll
           for (int t = 0; t < kTileTokens; ++t) {
             if (t >= tile.count) break;
@@ -133,7 +138,7 @@ __global__ void __launch_bounds__(kGemvThreads, 2)
           }
         }
         __syncwarp();
-        if (lane == 0) ring.refill(p);
+        if (lane == 0 && p + ring.slot_count < kPairs) ring.fill(p + ring.slot_count);
         const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, kTileTokens);
         if (lane < kTileTokens) results[lane][wave * kPairs + p] = silu(total) * up_total;
       }
@@ -323,7 +328,13 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
   g.staged_room = round_up_128(staged_bytes(kTileTokens, op.x.columns, fine_x));
-  g.ring_bytes = uint32_t(std::max<uint64_t>(one_slot, std::min<uint64_t>(kPairs * one_slot, kRingBytes)));
+  const auto q4 = [](const ops::Matrix& m) {
+    return !m || (m.type == quant::Type::Q4_K && q4_kernels_wanted());
+  };
+  const bool gate_up_q4 = q4(both.gate) && q4(op.shared_gate) && kPairs * one_slot <= kQ4RoomBytes;
+  const bool down_q4 = q4(op.down) && q4(op.shared_down) && width == 512;
+  g.ring_bytes = uint32_t(gate_up_q4 ? kPairs * one_slot
+                                     : std::clamp<uint64_t>(kRingBytes, one_slot, kPairs * one_slot));
   const size_t gate_up_shared = g.staged_room + g.ring_bytes;
   TilesDown d = {};
   const bool fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
@@ -354,9 +365,6 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
       uint32_t(tile_bound(pairs, op.expert_count, kTileTokens)) + uint32_t(g.rows.shared_tiles);
   const double experts = double(std::min<int64_t>(pairs, op.expert_count)) + (has_shared ? 1 : 0);
   const double rows = double(pairs + (has_shared ? tokens : 0));
-  const auto q4 = [](const ops::Matrix& m) { return !m || m.type == quant::Type::Q4_K; };
-  const bool gate_up_q4 = q4(both.gate) && q4(op.shared_gate) && g.ring_bytes == kPairs * one_slot;
-  const bool down_q4 = q4(op.down) && q4(op.shared_down) && width == 512;
   const auto gate_up_kernel = gate_up_q4 ? gate_up_tiles_kernel<true> : gate_up_tiles_kernel<false>;
   const auto down_kernel = down_q4 ? down_tiles_kernel<true> : down_tiles_kernel<false>;
   allow_shared_bytes(gate_up_kernel, gate_up_shared);
