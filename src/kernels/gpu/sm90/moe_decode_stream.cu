@@ -314,8 +314,9 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
   const int experts = op.top_k + (has_shared ? 1 : 0);
   plan.fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
   plan.down_staged = round_up_128(staged_bytes(experts, width, plan.fine_hidden));
-  // More blocks for one token, whose blocks have a multiprocessor each; fewer for several, each stages all.
-  for (int rows = op.x.tokens == 1 ? 1 : 2; rows > 0; --rows) {
+  // Two rows a wave, so that all blocks fit beside those of gate_up; but for one token in the general way,
+  // which is bound by its instructions and wants more waves.
+  for (int rows = op.x.tokens == 1 && !plan.down_q4 ? 1 : 2; rows > 0; --rows) {
     const uint64_t weights = uint64_t(rows * kMoeWaves) * (uint64_t(op.top_k) * op.down.row_stride() +
                                                            (has_shared ? op.shared_down.row_stride() : 0));
     plan.down_shared = plan.down_staged + weights;
