@@ -1,6 +1,6 @@
 // Times the mixture of experts, dense products and the router on the GPU at the 80B model's shapes: md tables
 // of microseconds, TFLOPS, share of the peak given on the command line, GB/s of weights.
-//   bench_gpu_moe [peak TFLOPS [moe|linear|router]]
+//   bench_gpu_moe [peak TFLOPS [moe|linear|router|decode]]
 
 #include <algorithm>
 #include <functional>
@@ -8,6 +8,7 @@
 
 #include "gpu/moe_support.h"
 #include "kernels/gpu/internal.h"
+#include "kernels/gpu/sm90/moe_stream.h"
 #include "kernels/reference/reference.h"
 
 namespace dw {
@@ -93,7 +94,7 @@ void bench_moe(Type gate_type, Type down_type, double peak) {
   const std::vector<float> x = normals(random, 8192 * kHidden);
   const std::vector<float> shared_router = normals(random, kHidden, deviation);
   DeviceArray<float> device_shared(shared_router), out(x.size());
-  for (int64_t tokens : {17, 64, 256, 512, 1024, 2048, 4096, 8192}) {
+  for (int64_t tokens : {8, 16, 17, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192}) {
     TestActivations activations(context, {x.begin(), x.begin() + tokens * kHidden}, tokens, kHidden);
     ops::Moe op = shape;
     op.x = activations.view;
@@ -123,7 +124,7 @@ void bench_moe(Type gate_type, Type down_type, double peak) {
       const double error = sampled_error(host, x, out.values(), tokens);
       std::printf("| check %s %s, %lld tokens: NMSE %.2e |\n", name_of(gate_type).c_str(),
                   name_of(down_type).c_str(), (long long)tokens, error);
-      if (!(error <= 1e-5)) std::printf("FAILED\n"), std::exit(1);
+      if (!(error <= (tokens > 128 ? 1e-5 : 2e-4))) std::printf("FAILED\n"), std::exit(1);
     }
     const double us = time_us(context, tokens >= 2048 ? 5 : 10, [&] { gpu::moe(context, op, nullptr); });
     const double per_token = 2.0 * kHidden * (3.0 * kWidth * (kTopK + 1) + kExperts);
@@ -131,6 +132,13 @@ void bench_moe(Type gate_type, Type down_type, double peak) {
     const double expert_bytes = double(2 * gate.device_view.matrix_bytes() + down.device_view.matrix_bytes());
     print_row("moe " + name_of(gate_type) + " " + name_of(down_type), tokens, us, per_token * double(tokens),
               experts * expert_bytes, peak);
+    if (tokens > 128) continue;
+    if (tokens <= gpu::kMoeDecodeTokens)
+      print_row("the same, tiles", tokens,
+                time_us(context, 10, [&] { gpu::moe_tiles(context, op, nullptr); }),
+                per_token * double(tokens), experts * expert_bytes, peak);
+    print_row("the same, tensor cores", tokens, time_us(context, 10, [&] { gpu::moe_mma(context, op); }),
+              per_token * double(tokens), experts * expert_bytes, peak);
   }
 }
 
@@ -188,6 +196,106 @@ void bench_router() {
   }
 }
 
+// Captures `queue` and times its replays, microseconds.
+double replay_us(gpu::Context& context, const std::function<void()>& queue) {
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  gpu::check_runtime(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "capture");
+  queue();
+  gpu::check_runtime(cudaStreamEndCapture(context.stream, &graph), "capture");
+  gpu::check_runtime(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  const double us =
+      time_us(context, 10, [&] { gpu::check_runtime(cudaGraphLaunch(executable, context.stream), "graph"); });
+  cudaGraphExecDestroy(executable), cudaGraphDestroy(graph);
+  return us;
+}
+
+// A token's chain of layers: a product in the mixer's place, then the experts. Two layers' weights in turn
+// under 48 routers, so that hardly any expert is in a cache.
+void bench_decode(Type gate_type, Type down_type) {
+  constexpr int kLayers = 48, kSets = 2;
+  constexpr int64_t kMost = 16;
+  Random random(11);
+  ops::Moe shape;
+  shape.expert_count = kExperts, shape.top_k = kTopK;
+  shape.x.tokens = kMost, shape.x.columns = kHidden;
+  shape.down.rows = kHidden, shape.down.columns = kWidth;
+  TestContext owner(gpu::moe_scratch_bytes(shape) + (1 << 20));
+  gpu::Context& context = owner.context;
+  const float deviation = 1 / std::sqrt(float(kHidden));
+  const auto experts_of = [&](Type type, int64_t rows, int64_t columns) {
+    return TestMatrix(context, type, rows, columns, kExperts * kSets, deviation, random, 16);
+  };
+  const TestMatrix gate = experts_of(gate_type, kWidth, kHidden), up = experts_of(gate_type, kWidth, kHidden);
+  const TestMatrix down = experts_of(down_type, kHidden, kWidth);
+  const TestMatrix shared_gate(context, gate_type, kWidth, kHidden, kLayers, deviation, random, 1);
+  const TestMatrix shared_up(context, gate_type, kWidth, kHidden, kLayers, deviation, random, 1);
+  const TestMatrix shared_down(context, down_type, kHidden, kWidth, kLayers, deviation, random, 1);
+  const TestMatrix mixer(context, Type::Q4_K, kHidden, 2 * kHidden, kLayers, deviation, random, 1);
+  const TestMatrix router(context, Type::F32, kExperts, kHidden, kLayers, deviation, random);
+  const TestActivations mixed(context, normals(random, kMost * 2 * kHidden), kMost, 2 * kHidden);
+  const TestActivations normed(context, normals(random, kMost * kHidden), kMost, kHidden);
+  const DeviceArray<float> x(normals(random, kMost * kHidden));
+  const DeviceArray<float> weight(std::vector<float>(size_t(kHidden), 1.0f));
+  const DeviceArray<float> shared_router(normals(random, kHidden, deviation));
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < kMost * kTopK * kLayers; ++i) ids.push_back(int32_t(random.below(kExperts)));
+  const DeviceArray<int32_t> device_ids(ids);
+  const DeviceArray<float> weights(std::vector<float>(ids.size(), 0.1f));
+  const DeviceArray<float> hidden(size_t(kMost * (kTopK + 1) * kWidth));
+  const auto nth = [](ops::Matrix m, int64_t set, int64_t count) {
+    m.data += uint64_t(set) * uint64_t(count) * (m.matrix_bytes());
+    m.count = count;
+    return m;
+  };
+  for (int64_t tokens : {1, 2, 4, 8, 16}) {
+    enum Part { kNone, kAll, kExpertsOnly };
+    const auto chain = [&](Part part, int architecture) {
+      const int real = context.limits.architecture;
+      for (int layer = 0; layer < kLayers; ++layer) {
+        ops::Activations in = mixed.view;
+        in.tokens = tokens;
+        const ops::Linear linear = {nth(mixer.device_view, layer, 1), x.data(), kHidden, true};
+        if (tokens <= gpu::kGemvTokens)
+          gpu::gemv(context, in, {&linear, 1}, nullptr);
+        else
+          gpu::gemm_dot4(context, in, linear);
+        ops::Moe op;
+        op.expert_count = kExperts, op.top_k = kTopK;
+        op.x = normed.view;
+        op.x.tokens = tokens;
+        op.router = nth(router.device_view, layer, 1);
+        op.gate = nth(gate.device_view, layer % kSets, kExperts);
+        op.up = nth(up.device_view, layer % kSets, kExperts);
+        op.down = nth(down.device_view, layer % kSets, kExperts);
+        op.shared_gate = nth(shared_gate.device_view, layer, 1);
+        op.shared_up = nth(shared_up.device_view, layer, 1);
+        op.shared_down = nth(shared_down.device_view, layer, 1);
+        op.shared_router = shared_router.data();
+        op.out = x.data();
+        const ops::Norm norm = {x.data(), nullptr, weight.data(), 1e-6f, op.x};
+        context.limits.architecture = architecture;
+        if (part == kAll) gpu::moe(context, op, &norm);
+        if (part == kExpertsOnly)
+          gpu::moe_decode(context, op,
+                          {device_ids.data() + layer * tokens * kTopK, weights.data(), weights.data()},
+                          hidden.data());
+        context.limits.architecture = real;
+      }
+    };
+    const auto time = [&](Part part, int architecture) {
+      return replay_us(context, [&] { chain(part, architecture); }) / kLayers;
+    };
+    const int here = context.limits.architecture;
+    const double none = time(kNone, here), all = time(kAll, here), experts = time(kExpertsOnly, here);
+    const double before = time(kAll, 800), experts_before = time(kExpertsOnly, 800);
+    std::printf("| %s %s | %lld | %.2f | %.2f | %.2f | %.2f | %.2f |\n", name_of(gate_type).c_str(),
+                name_of(down_type).c_str(), (long long)tokens, none, all - none, experts - none,
+                before - none, experts_before - none);
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 }  // namespace dw
 
@@ -207,5 +315,12 @@ int main(int count, char** arguments) {
     dw::bench_linear(Type::Q4_K, 64, 2048, peak);
   }
   if (only.empty() || only == "router") dw::bench_router();
+  if (only.empty() || only == "decode") {
+    std::printf(
+        "\n| a layer | tokens | mixer's product us | + experts | without router | portable | without router "
+        "|\n|---|---|---|---|---|---|---|\n");
+    dw::bench_decode(Type::Q4_K, Type::Q4_K);
+    dw::bench_decode(Type::Q4_K, Type::Q6_K);
+  }
   return 0;
 }

@@ -5,6 +5,9 @@
 #include "kernels/gpu/moe_route.h"
 #include "kernels/gpu/ops.h"
 #include "kernels/gpu/scratch.h"
+#if defined(DW_GPU_CUDA)
+#include "kernels/gpu/sm90/moe_stream.h"
+#endif
 
 namespace dw::gpu {
 namespace {
@@ -34,6 +37,16 @@ void moe_few(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) 
   Scratch scratch(context.scratch, context.scratch_bytes);
   const FewRoom room = lay_out_few(op, op.x.tokens, scratch);
   DW_CHECK(!scratch.exhausted(), "the scratch memory was planned for fewer tokens");
+#if defined(DW_GPU_CUDA)
+  if (moe_decode_stream_fits(context, op) && router_logits(context, op, fused_norm, room.logits)) {
+    ExpertSource source;
+    source.logits = room.logits;
+    source.expert_count = op.expert_count, source.top_k = op.top_k;
+    source.normalise = op.normalise, source.weigh_shared = op.shared_router != nullptr;
+    moe_decode_stream(context, op, source, room.hidden);
+    return;
+  }
+#endif
   if (!route_few(context, op, fused_norm, room.route, room.logits)) {
     if (fused_norm != nullptr) norm(context, *fused_norm, nullptr);
     gemm_dot4(context, op.x, {op.router, room.logits, op.expert_count, false});
@@ -50,6 +63,10 @@ void moe_few(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) 
 
 void moe(Context& context, const ops::Moe& op, const ops::Norm* fused_norm) {
   if (op.x.tokens == 0) return;
+#if defined(DW_GPU_CUDA)
+  if (op.x.tokens >= kMoeTileLeast && op.x.tokens <= kMoeTileTokens && moe_tiles(context, op, fused_norm))
+    return;
+#endif
   if (op.x.tokens <= kMoeDecodeTokens) {
     moe_few(context, op, fused_norm);
     return;
@@ -93,6 +110,8 @@ uint64_t moe_scratch_bytes(const ops::Moe& largest) {
 #if defined(DW_GPU_CUDA)
   const uint64_t tensor_cores = moe_mma_scratch_bytes(largest);
   if (tensor_cores > bytes) bytes = tensor_cores;
+  const uint64_t tiles = moe_tiles_scratch_bytes(largest);
+  if (tiles > bytes) bytes = tiles;
 #endif
   return bytes;
 }

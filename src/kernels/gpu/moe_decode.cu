@@ -4,15 +4,38 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/gpu/gemv_core.h"
 #include "kernels/gpu/launch.h"
-#include "kernels/gpu/moe_decode_kernel.h"
+#if defined(DW_GPU_CUDA)
+#include "kernels/gpu/sm90/moe_stream.h"
+#endif
 
 namespace dw::gpu {
 namespace {
 
+constexpr int kWaves = kGemvThreads / kWave;
+constexpr int kMaxExperts = 64;  // of a token, the shared one included
+constexpr int kGateUpRows = 16;  // outputs a block
+constexpr int kDownRows = 8;
+
+struct ExpertMatrix {
+  const uint8_t* data;
+  uint64_t expert_bytes;
+  uint32_t row_bytes;
+  quant::Type type;
+};
 ExpertMatrix expert_matrix(const ops::Matrix& m) {
   return {reinterpret_cast<const uint8_t*>(m.data), m.matrix_bytes(), uint32_t(m.row_stride()), m.type};
 }
+
+struct GateUpArguments {
+  ops::Activations x;
+  ExpertMatrix matrices[4];  // gate, up; of the shared expert: gate, up
+  const int32_t* experts;    // [tokens, top_k]
+  float* hidden;             // [tokens, experts_per_token, width]
+  int32_t top_k, experts_per_token, width;
+  IqTables tables;
+};
 
 // Gate's and up's rows of the same type, side by side.
 template <class Units>
@@ -37,6 +60,32 @@ DW_DEVICE void expert_rows(const GateUpArguments& a, const uint8_t* rows, uint32
         multiply_units<Units, 1, 1>(decoded, staged, 0, at, sums);
       },
       [&](int row, int, float total) { out[row] = total; });
+}
+
+// The token's activations, for weights of either type.
+DW_DEVICE StagedAny stage_for(uint8_t* shared, const ops::Activations& x, int token, quant::Type a,
+                              quant::Type b) {
+  const int columns = int(x.columns);
+  const bool fine = is_fine_type(a) || is_fine_type(b);
+  const bool floats = is_float_type(a) || is_float_type(b);
+  StagedAny staged;
+  staged.padded = padded_columns(columns);
+  staged.floats = reinterpret_cast<float*>(shared);
+  staged.rows = StagedRows::at(shared + (floats ? size_t(staged.padded) * 4 : 0), 1, columns / 32, fine);
+  ops::Activations row = x;
+  row.tokens = 1;
+  row.values += int64_t(token) * columns;
+  if (floats) stage_floats(reinterpret_cast<float*>(shared), row, ops::Norm{}, 1, nullptr);
+  if (!is_float_type(a) || !is_float_type(b)) {
+    row.quants += int64_t(token) * columns;
+    row.scales += int64_t(token) * (columns / 32);
+    row.sums += int64_t(token) * (columns / 16);
+    if (fine)
+      stage_values(staged.rows, row.values, 1, 1, columns, true, nullptr);
+    else
+      stage_quantised(staged.rows, row, 1);
+  }
+  return staged;
 }
 
 // Grid: row blocks, experts of a token, tokens.
@@ -86,6 +135,58 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) gate_up_kernel(const DW_GRID_C
   }
 }
 
+struct DownArguments {
+  ExpertMatrix down, shared_down;
+  const int32_t* experts;      // [tokens, top_k]
+  const float* weights;        // [tokens, top_k]
+  const float* shared_weight;  // [tokens] or nullptr
+  const float* hidden;         // [tokens, experts_per_token, width]
+  float* out;                  // [tokens, rows]
+  int32_t top_k, experts_per_token, width, rows;
+  IqTables tables;
+};
+
+// out[row] += sum over experts [begin, end) of the staged rows' products with the experts' row; one wave a
+// row, its lanes over the units of all experts.
+template <class Units>
+DW_DEVICE void down_rows(const DownArguments& a, const uint8_t* const* bases, uint32_t row_bytes, int begin,
+                         int end, int count, const StagedAny& staged, float* out) {
+  constexpr int kDepth = 2;
+  const int units = Units::count(a.width), lane = int(threadIdx.x) % kWave;
+  const int steps = ((end - begin) * units + kWave - 1) / kWave;
+  const int step_experts = kWave / units, step_units = kWave % units;
+  struct Place {
+    int expert, unit;
+  };
+  const auto advance = [&](Place& p) {
+    p.expert += step_experts, p.unit += step_units;
+    if (p.unit >= units) p.unit -= units, ++p.expert;
+  };
+  for (int row = int(threadIdx.x) / kWave; row < count; row += kWaves) {
+    typename Units::Raw raw[kDepth][1];
+    Place next = {begin + lane / units, lane % units}, here = next;
+    const uint64_t offset = uint64_t(row) * row_bytes;
+    const auto fetch = [&](typename Units::Raw& to) {
+      if (next.expert < end) to = Units::fetch(bases[next.expert] + offset, a.width, next.unit);
+      advance(next);
+    };
+#pragma unroll
+    for (int i = 0; i < kDepth; ++i) fetch(raw[i][0]);
+    float sums[1] = {0};
+    for (int step = 0; step < steps; step += kDepth) {
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        const typename Units::Unit decoded[1] = {Units::decode(raw[i][0], here.unit, a.tables)};
+        fetch(raw[i][0]);
+        if (here.expert < end) multiply_units<Units, 1, 1>(decoded, staged, here.expert, here.unit, sums);
+        advance(here);
+      }
+    }
+    const float total = lanes_sum(sums[0]);
+    if (lane == 0) out[row] += total;
+  }
+}
+
 // Grid: row blocks, tokens.
 __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) down_kernel(const DW_GRID_CONSTANT DownArguments a) {
   extern __shared__ __align__(16) uint8_t shared[];
@@ -98,17 +199,42 @@ __global__ void DW_LAUNCH_BOUNDS(kGemvThreads, 3) down_kernel(const DW_GRID_CONS
   allow_next();
   const int i = int(threadIdx.x);
   if (i < experts) {
-    const ChosenRow chosen = chosen_row(a, token, i, first_row);
-    bases[i] = chosen.rows;
-    row_weights[i] = chosen.weight;
-    prefetch_weights(chosen.rows, uint32_t(count) * (i == a.top_k ? a.shared_down : a.down).row_bytes);
+    const bool is_shared = i == a.top_k;
+    const ExpertMatrix& m = is_shared ? a.shared_down : a.down;
+    const int64_t expert = is_shared ? 0 : a.experts[token * a.top_k + i];
+    bases[i] = m.data + uint64_t(expert) * m.expert_bytes + uint64_t(first_row) * m.row_bytes;
+    prefetch_weights(bases[i], uint32_t(count) * m.row_bytes);
+    row_weights[i] = !is_shared                   ? a.weights[token * a.top_k + i]
+                     : a.shared_weight != nullptr ? a.shared_weight[token]
+                                                  : 1.0f;
   }
   __syncthreads();
-  const StagedAny staged = stage_hidden(a, shared, token, row_weights);
+  const quant::Type type = a.down.type, shared_type = experts > a.top_k ? a.shared_down.type : type;
+  const bool fine = is_fine_type(type) || is_fine_type(shared_type);
+  const bool floats = is_float_type(type) || is_float_type(shared_type);
+  const float* hidden = a.hidden + int64_t(token) * experts * a.width;
+  StagedAny staged;
+  staged.padded = padded_columns(a.width);
+  staged.floats = reinterpret_cast<float*>(shared);
+  staged.rows = StagedRows::at(shared + (floats ? size_t(experts) * staged.padded * 4 : 0), experts,
+                               a.width / 32, fine);
+  if (floats)
+    for (int e = 0; e < experts; ++e)
+      for (int c = i; c < staged.padded; c += kGemvThreads)
+        reinterpret_cast<float*>(shared)[e * staged.padded + c] =
+            c < a.width ? row_weights[e] * hidden[e * a.width + c] : 0.0f;
+  if (!is_float_type(type) || !is_float_type(shared_type))
+    stage_values(staged.rows, hidden, experts, experts, a.width, fine, row_weights);
   __syncthreads();
   float* out = a.out + int64_t(token) * a.rows + first_row;
-  down_all(
-      a, [&](int e) { return bases[e]; }, count, staged, out);
+  const int routed = type == shared_type ? experts : a.top_k;
+  visit_units(type, [&](auto units) {
+    down_rows<decltype(units)>(a, bases, a.down.row_bytes, 0, routed, count, staged, out);
+  });
+  if (routed < experts)
+    visit_units(shared_type, [&](auto units) {
+      down_rows<decltype(units)>(a, bases, a.shared_down.row_bytes, routed, experts, count, staged, out);
+    });
 }
 
 // Shared memory of `rows` activations for weights of two types.
@@ -134,32 +260,14 @@ Work gate_up_work(const ops::Moe& op, int64_t pairs, int64_t width) {
           4.0 * double(pairs) * double(width) * double(op.x.columns)};
 }
 
-void queue_gate_up(Context& context, const Work& work, const GateUpArguments& a, int64_t tokens,
-                   size_t room) {
-#if defined(DW_GPU_CUDA)
-  if (gate_up_stream(context, work, a, tokens, room)) return;
-#endif
-  const bool has_shared = a.experts_per_token > a.top_k;
-  const bool mixed =
-      a.matrices[0].type != a.matrices[1].type || (has_shared && a.matrices[2].type != a.matrices[3].type);
-  const auto kernel = mixed ? gate_up_kernel<true> : gate_up_kernel<false>;
-  allow_shared_bytes(kernel, room);
-  launch(context, mixed ? "gate_up_kernel<mixed>" : "gate_up_kernel", work, kernel,
-         dim3(ceil_div(a.width, kGateUpRows), uint32_t(a.experts_per_token), uint32_t(tokens)),
-         dim3(kGemvThreads), room, a);
-}
-void queue_down(Context& context, const Work& work, const DownArguments& a, int64_t tokens, size_t room) {
-#if defined(DW_GPU_CUDA)
-  if (down_stream(context, work, a, tokens, room)) return;
-#endif
-  allow_shared_bytes(down_kernel, room);
-  launch(context, "down_kernel", work, down_kernel, dim3(ceil_div(a.rows, kDownRows), uint32_t(tokens)),
-         dim3(kGemvThreads), room, a);
-}
-
 }  // namespace
 
 void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, float* hidden) {
+#if defined(DW_GPU_CUDA)
+  ExpertSource source;
+  source.given = choice, source.top_k = op.top_k;
+  if (moe_decode_stream(context, op, source, hidden)) return;
+#endif
   const int64_t width = op.down.columns, tokens = op.x.tokens;
   const bool has_shared = bool(op.shared_gate);
   const int experts = op.top_k + (has_shared ? 1 : 0);
@@ -178,7 +286,14 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
   size_t room = shared_bytes(1, op.x.columns, g.matrices[0].type, g.matrices[1].type);
   if (has_shared)
     room = std::max(room, shared_bytes(1, op.x.columns, g.matrices[2].type, g.matrices[3].type));
-  queue_gate_up(context, gate_up_work(op, tokens * experts, width), g, tokens, room);
+  const bool mixed =
+      g.matrices[0].type != g.matrices[1].type || (has_shared && g.matrices[2].type != g.matrices[3].type);
+  const auto kernel = mixed ? gate_up_kernel<true> : gate_up_kernel<false>;
+  allow_shared_bytes(kernel, room);
+  launch(context, mixed ? "gate_up_kernel<mixed>" : "gate_up_kernel",
+         gate_up_work(op, tokens * experts, width), kernel,
+         dim3(ceil_div(width, kGateUpRows), uint32_t(experts), uint32_t(tokens)), dim3(kGemvThreads), room,
+         g);
 
   DownArguments d = {};
   d.down = expert_matrix(op.down);
@@ -198,7 +313,9 @@ void moe_decode(Context& context, const ops::Moe& op, const MoeChoice& choice, f
       double(tokens) * (experts * double(op.down.matrix_bytes()) + 8.0 * double(op.down.rows)),
       2.0 * double(tokens * experts) * double(op.down.rows) * double(width)};
   room = shared_bytes(experts, width, d.down.type, has_shared ? d.shared_down.type : d.down.type);
-  queue_down(context, down_work, d, tokens, room);
+  allow_shared_bytes(down_kernel, room);
+  launch(context, "down_kernel", down_work, down_kernel, dim3(ceil_div(d.rows, kDownRows), uint32_t(tokens)),
+         dim3(kGemvThreads), room, d);
 }
 
 }  // namespace dw::gpu
