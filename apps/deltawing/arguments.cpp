@@ -78,11 +78,11 @@ bool set_in_environment(const CLI::Option& option) {
 
 std::vector<std::string> expand_arguments(int argc, char** argv) {
   static const std::map<std::string, std::string> kLong = {
-      {"-ub", "--ubatch-size"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"},
-      {"-np", "--parallel"},    {"-ngl", "--gpu-layers"},   {"-sys", "--system"},
-      {"-fa", "--flash-attn"},  {"-ts", "--tensor-split"},  {"-ncmoe", "--n-cpu-moe"},
-      {"-sm", "--split-mode"},  {"-mg", "--main-gpu"},      {"-pp", "--prompt-lengths"},
-      {"-tg", "--gen-lengths"},
+      {"-ub", "--ubatch-size"},    {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"},
+      {"-np", "--parallel"},       {"-ngl", "--gpu-layers"},   {"-sys", "--system"},
+      {"-fa", "--flash-attn"},     {"-ts", "--tensor-split"},  {"-ncmoe", "--n-cpu-moe"},
+      {"-sm", "--split-mode"},     {"-mg", "--main-gpu"},      {"-npl", "--sequences"},
+      {"-pp", "--prompt-lengths"}, {"-tg", "--gen-lengths"},
   };
   std::vector<std::string> arguments(argv + std::min(1, argc), argv + argc);
   if (!arguments.empty() && arguments[0] == "help") {

@@ -20,7 +20,7 @@ namespace {
 
 struct BenchFlags {
   ModelFlags model;
-  std::vector<int32_t> prompts{512}, generations{128}, depths{0};
+  std::vector<int32_t> prompts{512}, generations{128}, depths{0}, sequences{1};
   int32_t repetitions = 5;
   std::string format = "md";
   bool kernels = false;
@@ -38,26 +38,30 @@ PassWork test_work(const Engine& engine, const BenchTest& test) {
   const Model& model = engine.model();
   const auto kv = engine.options().kv_type;
   PassWork total;
-  auto add = [&](int64_t rows, int64_t depth, int64_t logits) {
-    const PassWork w = pass_work(model.hyper_parameters(), model.weights(), kv, rows, 1, depth, logits);
+  auto add = [&](int64_t rows, int64_t sequences, int64_t depth, int64_t logits) {
+    const PassWork w =
+        pass_work(model.hyper_parameters(), model.weights(), kv, rows, sequences, depth, logits);
     total.weight_bytes += w.weight_bytes;
     total.state_bytes += w.state_bytes;
     total.kv_bytes += w.kv_bytes;
     total.operations += w.operations;
   };
-  if (test.prefill) {
+  if (test.prefill) {  // one sequence after another
     const int64_t step = model.options().max_batch_tokens;
-    for (int64_t done = 0; done < test.tokens; done += step)
-      add(std::min(step, test.tokens - done), test.depth + done, done + step >= test.tokens ? 1 : 0);
+    for (int32_t s = 0; s < test.sequences; ++s) {
+      for (int64_t done = 0; done < test.tokens; done += step)
+        add(std::min(step, test.tokens - done), 1, test.depth + done, done + step >= test.tokens ? 1 : 0);
+    }
   } else {
-    for (int64_t i = 0; i < test.tokens; ++i) add(1, test.depth + i, 1);
+    for (int64_t i = 0; i < test.tokens; ++i)
+      add(test.sequences, test.sequences, test.depth + i, test.sequences);
   }
   return total;
 }
 
-Expected<BenchRow> run_test(Engine& engine, SessionId session, const BenchTest& test, const BenchFlags& flags,
-                            double bandwidth) {
-  auto run = BenchRun::prepare(engine, session, test);
+Expected<BenchRow> run_test(Engine& engine, std::span<const SessionId> sessions, const BenchTest& test,
+                            const BenchFlags& flags, double bandwidth) {
+  auto run = BenchRun::prepare(engine, sessions, test);
   if (!run) return run.error();
   const PassWork work = test_work(engine, test);
   std::vector<double> rates;
@@ -66,7 +70,7 @@ Expected<BenchRow> run_test(Engine& engine, SessionId session, const BenchTest& 
     auto seconds = run->once(uint64_t(100 + i));
     if (!seconds) return seconds.error();
     if (i < 0) continue;
-    rates.push_back(test.tokens / *seconds);
+    rates.push_back(double(test.all_tokens()) / *seconds);
     seconds_sum += *seconds;
   }
   BenchRow row;
@@ -120,10 +124,12 @@ Expected<void> bench(const BenchFlags& flags) {
   std::vector<BenchTest> tests;
   int32_t longest = 0;
   for (int32_t depth : flags.depths) {
-    for (int32_t n : flags.prompts)
-      if (n > 0) tests.push_back({true, n, depth});
-    for (int32_t n : flags.generations)
-      if (n > 0) tests.push_back({false, n, depth});
+    for (int32_t sequences : flags.sequences) {
+      for (int32_t n : flags.prompts)
+        if (n > 0) tests.push_back({true, n, depth, sequences});
+      for (int32_t n : flags.generations)
+        if (n > 0) tests.push_back({false, n, depth, sequences});
+    }
   }
   for (const BenchTest& test : tests) longest = std::max(longest, test.tokens + test.depth + 3);
   if (tests.empty()) return make_error("there is nothing to measure: give -pp, -tg or both");
@@ -133,10 +139,15 @@ Expected<void> bench(const BenchFlags& flags) {
     if (auto possible = check_kernel_bench(options->device); !possible) return possible.error();
   options->context_tokens = longest;
   options->checkpoints = 0;
+  options->max_sessions = *std::max_element(flags.sequences.begin(), flags.sequences.end());
   auto engine = create_engine(*options);
   if (!engine) return engine.error();
-  auto session = (*engine)->open_session();
-  if (!session) return session.error();
+  std::vector<SessionId> sessions;
+  for (int32_t i = 0; i < options->max_sessions; ++i) {
+    auto session = (*engine)->open_session();
+    if (!session) return session.error();
+    sessions.push_back(*session);
+  }
 
   BenchReport report;
   auto name = (*engine)->file().get_string("general.name");
@@ -149,11 +160,11 @@ Expected<void> bench(const BenchFlags& flags) {
   for (const BenchTest& test : tests) {
     if (!stdout_is_terminal() || flags.format != "md")
       std::fprintf(stderr, "bench: %s\n", test.name().c_str());
-    auto row = run_test(**engine, *session, test, flags, report.read_bandwidth);
+    auto row = run_test(**engine, sessions, test, flags, report.read_bandwidth);
     if (!row) return row.error();
     report.rows.push_back(*row);
     if (!flags.kernels) continue;
-    auto kernels = run_kernel_test(**engine, *session, test, *row);
+    auto kernels = run_kernel_test(**engine, sessions, test, *row);
     if (!kernels) return kernels.error();
     report.kernels.push_back(std::move(*kernels));
   }
@@ -172,27 +183,31 @@ Expected<void> bench(const BenchFlags& flags) {
 
 std::string BenchTest::name() const {
   std::string text = (prefill ? "pp" : "tg") + std::to_string(tokens);
+  if (sequences > 1) text += " x" + std::to_string(sequences);
   return depth > 0 ? text + " @ d" + std::to_string(depth) : text;
 }
 
-Expected<BenchRun> BenchRun::prepare(Engine& engine, SessionId session, const BenchTest& test) {
+Expected<BenchRun> BenchRun::prepare(Engine& engine, std::span<const SessionId> sessions,
+                                     const BenchTest& test) {
   BenchRun run;
   run.engine_ = &engine;
-  run.session_ = session;
+  run.sessions_.assign(sessions.begin(), sessions.begin() + test.sequences);
   run.test_ = test;
   run.start_ = random_tokens(test.depth, engine.model().hyper_parameters().vocabulary, 1);
-  if (test.depth > 0) {
+  if (test.depth == 0) return run;
+  for (SessionId session : run.sessions_) {
     if (auto set = engine.set_prompt(session, run.start_); !set) return set.error();
     if (auto done = engine.run(); !done) return done.error();
-    run.at_depth_ = engine.snapshot(session);
+    run.at_depth_.push_back(engine.snapshot(session));
   }
   return run;
 }
 
-Expected<double> BenchRun::once(uint64_t seed, const std::function<void()>& begin) {
+Expected<void> BenchRun::set_prompt(size_t index, uint64_t seed) {
   const int32_t vocabulary = engine_->model().hyper_parameters().vocabulary;
+  const SessionId session = sessions_[index];
   if (test_.depth > 0)
-    if (auto back = engine_->restore(session_, at_depth_); !back) return back.error();
+    if (auto back = engine_->restore(session, at_depth_[index]); !back) return back.error();
   std::vector<int32_t> tokens = start_;
   if (test_.prefill) {
     const auto more = random_tokens(test_.tokens, vocabulary, seed);
@@ -200,17 +215,28 @@ Expected<double> BenchRun::once(uint64_t seed, const std::function<void()>& begi
   } else if (tokens.empty()) {
     tokens = random_tokens(1, vocabulary, seed);
   }
-  if (auto set = engine_->set_prompt(session_, tokens); !set) return set.error();
-  if (!test_.prefill) {
-    if (auto done = engine_->run(); !done) return done.error();
-    GenerateOptions options;
-    options.sampling.temperature = 0;
-    options.max_tokens = test_.tokens + 1;  // the first token is drawn from the prompt's logits
-    options.ignore_end = true;
+  return engine_->set_prompt(session, tokens);
+}
+
+Expected<void> BenchRun::start_generating() {
+  if (auto done = engine_->run(); !done) return done.error();  // the prompts
+  GenerateOptions options;
+  options.sampling.temperature = 0;
+  options.max_tokens = test_.tokens + 1;  // the first token is drawn from the prompt's logits
+  options.ignore_end = true;
+  for (SessionId session : sessions_) {
     auto started =
-        engine_->generate(session_, options, [](const Generated&) { return !InterruptGuard::interrupted(); });
+        engine_->generate(session, options, [](const Generated&) { return !InterruptGuard::interrupted(); });
     if (!started) return started.error();
   }
+  return {};
+}
+
+Expected<double> BenchRun::once(uint64_t seed, const std::function<void()>& begin) {
+  for (size_t i = 0; i < sessions_.size(); ++i)
+    if (auto set = set_prompt(i, seed + 1000 * i); !set) return set.error();
+  if (!test_.prefill)
+    if (auto started = start_generating(); !started) return started.error();
   if (begin) begin();
   const auto from = std::chrono::steady_clock::now();
   if (auto done = engine_->run(); !done) return done.error();
@@ -226,13 +252,19 @@ void add_bench_command(CLI::App& app, int& exit_status) {
       "Examples:\n"
       "  deltawing bench -m model.gguf -pp 512,2048 -tg 128\n"
       "  deltawing bench -m model.gguf -tg 64 -d 0,4096,32768 --format json\n"
-      "  deltawing bench -m model.gguf -pp 0 -tg 64 --kernels");
+      "  deltawing bench -m model.gguf -pp 0 -tg 64 --kernels\n"
+      "  deltawing bench -m model.gguf -pp 0 -tg 64 --sequences 1,16,64");
   flags->model.add_to(*command);
   command->add_option("--prompt-lengths,--n-prompt", flags->prompts, "prompt lengths (-pp); 0: none")
       ->delimiter(',');
   command->add_option("-n,--gen-lengths,--n-gen", flags->generations, "tokens to generate (-tg); 0: none")
       ->delimiter(',');
   command->add_option("-d,--depths", flags->depths, "tokens in the context before the test")->delimiter(',');
+  command
+      ->add_option("--sequences", flags->sequences,
+                   "sequences side by side, each with the test's tokens (-npl); t/s are of all together")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
   command->add_option("-r,--repetitions", flags->repetitions, "repetitions of each test")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -65,13 +65,13 @@ Expected<void> check_kernel_bench(const std::string& device) {
   return {};
 }
 
-Expected<KernelReport> run_kernel_test(Engine& engine, SessionId session, const BenchTest& test,
-                                       const BenchRow& row) {
+Expected<KernelReport> run_kernel_test(Engine& engine, std::span<const SessionId> sessions,
+                                       const BenchTest& test, const BenchRow& row) {
   Device& device = engine.device();
   if (device.name() != gpu_backend_name())
     return make_error("--kernels traces a GPU's kernels, and the model lies on the device '", device.name(),
                       "'");
-  auto run = BenchRun::prepare(engine, session, test);
+  auto run = BenchRun::prepare(engine, sessions, test);
   if (!run) return run.error();
   device.synchronize();
   auto trace = profile::KernelTrace::start();
@@ -97,8 +97,8 @@ Expected<KernelReport> run_kernel_test(Engine& engine, SessionId session, const 
     return make_error((*trace)->source(), " recorded no kernel; another profiler may hold it");
   report.test = test.name();
   report.source = (*trace)->source();
-  report.tokens = test.tokens;
-  report.untraced_seconds = test.tokens / row.tokens_per_second;
+  report.tokens = int32_t(test.all_tokens());
+  report.untraced_seconds = double(test.all_tokens()) / row.tokens_per_second;
   report.dropped = (*trace)->dropped_count();
   report.table = profile::make_kernel_table(*events, annotations(records));
   return report;

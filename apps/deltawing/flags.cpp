@@ -43,9 +43,10 @@ void ModelFlags::add_to(CLI::App& app, bool model_required) {
       ->check(positive)
       ->capture_default_str();
   app.add_option("--parallel", sessions, "sequences at a time (-np)")->check(positive)->capture_default_str();
-  app.add_option("--chunk", chunk, "tokens a chunk of the delta rule in prefill: 0, 16, 32, 64, 128")
-      ->check(CLI::IsMember({0, 16, 32, 64, 128}))
-      ->capture_default_str();
+  app.add_option("--chunk", chunk,
+                 "tokens a chunk of the delta rule in prefill: 0 (token by token), 16, 32, 64, 128; when not "
+                 "given, what the device is fastest with")
+      ->check(CLI::IsMember({0, 16, 32, 64, 128}));
   app.add_option("--cache-type-k", cache_type, "KV cache: f16, q8_0 or f32 (-ctk)")->capture_default_str();
   app.add_option("--cache-type-v", cache_type_v, "must be the same as --cache-type-k (-ctv)");
   app.add_option("--cpu-level", cpu_level, "portable, avx2 or avx512; default: the best there is");

@@ -23,7 +23,7 @@ struct ModelFlags {
   int32_t batch = 2048;  // accepted for compatibility; the forward pass takes `ubatch` rows
   int32_t ubatch = 512;
   int32_t sessions = 1;
-  int32_t chunk = 32;
+  int32_t chunk = kDeviceChunk;
   std::string cache_type = "f16", cache_type_v;
   std::string cpu_level, device = "auto";
   std::string gpu_layers = "auto", fit = "on";

@@ -108,6 +108,8 @@ class Device {
   // Several matrices with one input, so that a device can run them as one launch.
   virtual void linear(const ops::Activations& x, std::span<const ops::Linear> outputs) = 0;
   virtual void delta_mixer(const ops::DeltaMixer& op) = 0;
+  // Tokens a chunk of the delta rule that prefill is fastest with here, as measured.
+  virtual int32_t default_delta_chunk() const { return 32; }
   virtual void attention(const ops::Attention& op) = 0;
   virtual void moe(const ops::Moe& op) = 0;
   // The most candidates that top_logits() can give; 0: the device has no such op, and whoever wants the best

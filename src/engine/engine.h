@@ -36,7 +36,7 @@ struct EngineOptions {
   int32_t context_tokens = -1;  // of each session; 0: what the model was made for; -1: at most 4096 of that
   int32_t max_sessions = 1;
   int32_t batch_tokens = 512;  // rows of a forward pass
-  int32_t delta_chunk = 32;
+  int32_t delta_chunk = kDeviceChunk;
   ops::KvType kv_type = ops::KvType::kF16;
   int32_t checkpoints = 4;  // recurrent-state snapshots kept a session, for going back in a conversation
   std::function<void(const char* stage, uint64_t done, uint64_t total)> progress;

@@ -143,7 +143,7 @@ void Model::reserve(int64_t tokens) {
     Stage& experts = stages_[size_t(placement_.experts[i])];
     experts.device->reserve(expert_op(experts, w, tokens));
     if (w.recurrent)
-      mixer.device->reserve(delta_op(tokens));
+      mixer.device->reserve(delta_op(*mixer.device, tokens));
     else
       mixer.device->reserve(attention_op(tokens));
   }
@@ -246,14 +246,14 @@ void Model::run_layer(const LayerWeights& w, int32_t layer, const Batch& batch, 
 }
 
 // The sizes of the mixers' ops; data comes with the call.
-ops::DeltaMixer Model::delta_op(int64_t tokens) const {
+ops::DeltaMixer Model::delta_op(const Device& device, int64_t tokens) const {
   ops::DeltaMixer op;
   op.k_heads = h_.k_heads;
   op.v_heads = h_.v_heads;
   op.k_dim = h_.k_dim;
   op.v_dim = h_.v_dim;
   op.conv_taps = h_.conv_taps;
-  op.chunk = options_.delta_chunk;
+  op.chunk = options_.delta_chunk == kDeviceChunk ? device.default_delta_chunk() : options_.delta_chunk;
   op.min_chunked_tokens = options_.min_chunked_tokens;
   op.tokens = tokens;
   op.eps = h_.norm_eps;
@@ -303,7 +303,7 @@ void Model::delta_layer(Stage& s, const LayerWeights& w, int32_t layer, const Ba
   projections.push_back({w.ba, s.work.small.as<float>()});
   s.device->norm_linear(norm_op(s, w.attn_norm, tokens), projections);
 
-  ops::DeltaMixer op = delta_op(tokens);
+  ops::DeltaMixer op = delta_op(*s.device, tokens);
   op.spans = batch.spans;
   op.qkv = qkv;
   op.z = z;
@@ -399,10 +399,10 @@ int32_t Model::most_top_logits() const {
 
 void Model::top(int32_t rows, int32_t k) {
   Stage& s = stages_[size_t(placement_.head)];
-  auto* ids = s.work.top.as<int32_t>();
-  auto* values = s.work.top.as<float>() + int64_t(options_.head_rows) * kMostTop;
-  s.device->top_logits({s.work.logits.as<const float>(), rows, h_.vocabulary, k, ids, values,
-                        values + int64_t(options_.head_rows) * kMostTop});
+  const int64_t block = int64_t(rows) * k;
+  auto* values = s.work.top.as<float>() + block;
+  s.device->top_logits({s.work.logits.as<const float>(), rows, h_.vocabulary, k, s.work.top.as<int32_t>(),
+                        values, values + block});
 }
 
 void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const TopSink& sink) {
@@ -416,16 +416,11 @@ void Model::forward_top(const Batch& batch, StateStore& state, int32_t k, const 
   });
   Stage& s = stages_[size_t(placement_.head)];
   host_top_.resize(top_bytes(options_.head_rows));
-  const int64_t block = int64_t(options_.head_rows) * kMostTop;
-  auto* ids = reinterpret_cast<int32_t*>(host_top_.data());
-  auto* values = reinterpret_cast<float*>(host_top_.data()) + block;
-  float* sums = values + block;
-  const auto* device_ids = s.work.top.as<const int32_t>();
-  const float* device_values = s.work.top.as<const float>() + block;
-  const uint64_t bytes = uint64_t(rows) * uint64_t(k) * sizeof(float);
-  s.device->copy_to_host(ids, device_ids, bytes);
-  s.device->copy_to_host(values, device_values, bytes);
-  s.device->copy_to_host(sums, device_values + block, uint64_t(rows) * 2 * sizeof(float));
+  const int64_t block = int64_t(rows) * k;
+  const auto* ids = reinterpret_cast<const int32_t*>(host_top_.data());
+  const auto* values = reinterpret_cast<const float*>(host_top_.data()) + block;
+  const float* sums = values + block;
+  s.device->copy_to_host(host_top_.data(), s.work.top.data(), uint64_t(2 * block + 2 * rows) * sizeof(float));
   for (int32_t i = 0; i < rows; ++i)
     sink(size_t(i), {{ids + int64_t(i) * k, size_t(k)},
                      {values + int64_t(i) * k, size_t(k)},

@@ -25,11 +25,13 @@ struct Batch {
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted
 };
 
+inline constexpr int32_t kDeviceChunk = -1;  // what the device is fastest with
+
 struct ModelOptions {
-  int32_t max_batch_tokens = 512;  // rows of a forward pass
-  int32_t delta_chunk = 32;        // tokens a chunk of the delta rule in prefill; 0: token by token
-  int32_t min_chunked_tokens = 8;  // shorter spans run token by token
-  int32_t head_rows = 32;          // rows of logits computed at a time; more are done in rounds
+  int32_t max_batch_tokens = 512;      // rows of a forward pass
+  int32_t delta_chunk = kDeviceChunk;  // tokens a chunk of the delta rule in prefill; 0: token by token
+  int32_t min_chunked_tokens = 8;      // shorter spans run token by token
+  int32_t head_rows = 32;              // rows of logits computed at a time; more are done in rounds
 };
 
 class Model {
@@ -71,15 +73,15 @@ class Model {
 
  private:
   struct Workspace {
-    Buffer x;                 // [tokens, hidden] residual
-    Buffer wide;              // [tokens, max(channels, 2 * attention width)]
-    Buffer side;              // [tokens, max(delta width, 2 * KV width)]
-    Buffer small;             // [tokens, 2 v_heads]
-    Buffer logits;            // [head_rows, vocabulary]
-    Buffer top;               // [head_rows, kMostTop] ids, the same of values, [head_rows, 2]
-    Buffer trunk;             // MTP: [tokens, hidden], the trunk's last residual
-    Buffer pair;              // MTP: [tokens, 2 hidden]
-    ActivationBuffer h;       // [tokens, hidden] after a norm
+    Buffer x;            // [tokens, hidden] residual
+    Buffer wide;         // [tokens, max(channels, 2 * attention width)]
+    Buffer side;         // [tokens, max(delta width, 2 * KV width)]
+    Buffer small;        // [tokens, 2 v_heads]
+    Buffer logits;       // [head_rows, vocabulary]
+    Buffer top;          // of r rows: [r, k] ids, [r, k] values, [r, 2] maximum and sum; one after the other
+    Buffer trunk;        // MTP: [tokens, hidden], the trunk's last residual
+    Buffer pair;         // MTP: [tokens, 2 hidden]
+    ActivationBuffer h;  // [tokens, hidden] after a norm
     ActivationBuffer mixed;   // [tokens, max(delta width, attention width)]
     ActivationBuffer joined;  // MTP: [tokens, 2 hidden]
   };
@@ -101,7 +103,7 @@ class Model {
   void mtp_block(const MtpWeights& m, const Batch& batch, std::span<const int32_t> next_tokens,
                  StateStore& state);
   ops::Norm norm_op(const Stage& s, const float* weight, int64_t tokens) const;
-  ops::DeltaMixer delta_op(int64_t tokens) const;
+  ops::DeltaMixer delta_op(const Device& device, int64_t tokens) const;
   ops::Attention attention_op(int64_t tokens) const;
   ops::Moe expert_op(const Stage& s, const LayerWeights& w, int64_t tokens) const;
   ops::Batch batch_op(const Batch& batch, std::span<const int32_t> ids, const StateStore& state) const;

@@ -115,6 +115,10 @@ class OtherCommands(CliTest):
         names = [test["test"] for test in json.loads(result.stdout)["tests"]]
         self.assertEqual(names, ["pp16", "tg4"])
 
+    def test_bench_of_several_sequences(self):
+        result = self.succeeds("bench", "-m", MODEL, "-pp", "0", "-tg", "4", "-npl", "1,3", "-r", "1", "--json")
+        self.assertEqual([test["test"] for test in json.loads(result.stdout)["tests"]], ["tg4", "tg4 x3"])
+
     def test_bench_of_kernels_needs_a_gpu(self):
         self.fails(1, "bench", "-m", MODEL, "-pp", "16", "--kernels", "--device", "cpu", says=["--kernels", "GPU", "cpu"])
 

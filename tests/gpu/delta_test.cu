@@ -39,6 +39,8 @@ std::vector<Path> paths_of(const DeltaCase& c) {
   paths.push_back({"sm_90, chunks of 32", {32, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, chunks of 64", {64, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, mixed", {64, 33, true}, kHalf});
+  paths.push_back({"sm_90, token by token, proven", {0, 1, true, true}, kExact});
+  paths.push_back({"sm_90, chunks of 64, proven", {64, kAllRows, true, true}, kHalf});
   return paths;
 }
 
@@ -75,11 +77,17 @@ TEST(GpuDelta, RatiosOfHeadsAndSlotsInRandomOrder) {
 }
 
 TEST(GpuDelta, LengthsAroundChunksAndTaps) {
-  for (int32_t length : {1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129}) {
+  for (int32_t length : {1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129, 700}) {
     SCOPED_TRACE("length and seed " + std::to_string(length));
     Random random{uint64_t(100 + length)};
     compare_everywhere(make_delta_case(random, {length}, 1, 2));
   }
+}
+
+// Everything that goes round in a ring has gone round.
+TEST(GpuDelta, SpansOfManyChunks) {
+  Random random(8);
+  compare_everywhere(make_delta_case(random, {900, 2, 450}, 2, 4));
 }
 
 TEST(GpuDelta, OtherHeadSizesAndTaps) {

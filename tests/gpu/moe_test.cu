@@ -272,6 +272,20 @@ TEST(MoeMma, Shapes) {
                  7);
 }
 
+TEST(MoeMma, WideTiles) {  // of 128 tokens and more
+  expect_prefill({.experts = 8, .top_k = 2, .shared_width = 256, .tokens = 330}, 10);
+  expect_prefill({.experts = 8, .top_k = 4, .tokens = 300}, 11);
+  expect_prefill({.experts = 4,
+                  .top_k = 2,
+                  .hidden = 512,
+                  .tokens = 390,
+                  .gate = Type::Q6_K,
+                  .down = Type::Q8_0,
+                  .merged = true,
+                  .skew = 1},
+                 12);
+}
+
 TEST(MoeMma, OneExpertGetsEverything) {
   expect_prefill({.experts = 16, .top_k = 1, .tokens = 700, .skew = 1}, 20);
   expect_prefill({.experts = 512, .top_k = 2, .tokens = 1100, .skew = 1}, 21);
@@ -332,6 +346,35 @@ TEST(LinearMma, TypesAndShapes) {
                     (long long)columns, (long long)tokens, host[i].add, error);
         EXPECT_LE(error, type == Type::F32 ? kExactError : kHalfError);
       }
+    }
+  }
+}
+
+// So many rows that tiles are as wide as they get; the first and last rows against the reference.
+TEST(LinearMma, WideTiles) {
+  Random random(seed_of(60));
+  constexpr int64_t kColumns = 512, kTokens = 210, kSample = 140;
+  for (const auto& [type, rows] :
+       {std::pair(Type::Q4_K, int64_t(18001)), std::pair(Type::Q8_0, int64_t(17930)),
+        std::pair(Type::MXFP4, int64_t(18432)), std::pair(Type::Q6_K, int64_t(9001))}) {
+    SCOPED_TRACE(std::string(quant::type_info(type).name));
+    TestContext owner(gpu::linear_scratch_bytes(kTokens, kColumns));
+    const TestMatrix matrix(owner.context, type, rows, kColumns, 1, 0.05f, random);
+    const std::vector<float> x = normals(random, kTokens * kColumns);
+    TestActivations activations(owner.context, x, kTokens, kColumns);
+    const DeviceArray<float> out(std::vector<float>(size_t(kTokens * rows), NAN));
+    const ops::Linear call[] = {{matrix.device_view, out.data(), rows, false}};
+    ASSERT_TRUE(gpu::linear_mma(owner.context, activations.view, call));
+    owner.synchronize();
+    const std::vector<float> found = out.values();
+    EXPECT_EQ(std::count_if(found.begin(), found.end(), [](float v) { return std::isnan(v); }), 0);
+    for (int64_t first : {int64_t(0), rows - kSample}) {
+      std::vector<float> expected(size_t(kTokens * kSample)), got;
+      const ops::Linear host[] = {{matrix.host_view.slice(first, kSample), expected.data(), kSample, false}};
+      reference::linear({kTokens, kColumns, const_cast<float*>(x.data())}, host);
+      for (int64_t t = 0; t < kTokens; ++t)
+        got.insert(got.end(), found.begin() + t * rows + first, found.begin() + t * rows + first + kSample);
+      EXPECT_LE(test::nmse(got, expected), kHalfError) << "rows from " << first;
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "backend/gpu/upload.h"
 #include "base/check.h"
 #include "base/units.h"
+#include "kernels/gpu/delta.h"
 #include "kernels/gpu/internal.h"
 #include "kernels/gpu/ops.h"
 #include "kernels/gpu/runtime.h"
@@ -102,6 +103,9 @@ class GpuDevice final : public Device {
   void attention(const ops::Attention& op) override;
   void moe(const ops::Moe& op) override;
   void norm_moe(const ops::Norm& norm_op, const ops::Moe& op) override;
+  int32_t default_delta_chunk() const override {
+    return gpu::delta_default_chunk(context_.limits);
+  }
   int32_t most_top_logits() const override {
     return 256;
   }

@@ -182,7 +182,7 @@ void plan_splits(const Context& context, AttentionPlan& plan) {
   if (rows > kPartialRows) aim = std::max<int64_t>(1, aim * kPartialRows / rows);
   const int64_t bound = std::max(1, context.batch.context_bound);
   args.max_splits = int32_t(aim);
-  args.splits = int32_t(std::min<int64_t>(aim, ceil_div(bound, kSplitKeys)));
+  args.splits = bound <= kUncutKeys ? 1 : int32_t(std::min<int64_t>(aim, ceil_div(bound, kSplitKeys)));
   args.partials = reinterpret_cast<float*>(context.scratch);
   const uint64_t values = uint64_t(rows * args.heads * args.splits) * uint64_t(args.dim) * 4;
   args.extremes = reinterpret_cast<float2*>(context.scratch + values);

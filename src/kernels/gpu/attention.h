@@ -20,6 +20,7 @@ inline constexpr int kPartialRows = 128;
 inline constexpr int kMaxSplits = 96;
 inline constexpr int kSplitKeys = 128;  // fewest keys of a cut
 inline constexpr int kSplitAlign = 32;  // keys of a cut are a multiple
+inline constexpr int kUncutKeys = 256;  // a context of no more is one cut: no merge
 
 // Angle of pair i at position p: p * turns[i] / 2^64 turns; the product wraps at whole turns, so that the
 // angle is exact to 2^-32 turns at any position.
@@ -46,6 +47,7 @@ struct AttentionArgs {
 };
 
 inline __host__ __device__ int attention_split_keys(int context, int max_splits) {
+  if (context <= kUncutKeys) return kUncutKeys;
   const int even = (context + max_splits - 1) / max_splits;
   const int keys = (even + kSplitAlign - 1) / kSplitAlign * kSplitAlign;
   return keys < kSplitKeys ? kSplitKeys : keys;

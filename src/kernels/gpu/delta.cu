@@ -1,6 +1,8 @@
 // Picks the kernels of the delta mixer.
 #include "kernels/gpu/delta.h"
 
+#include <cstdlib>
+
 #include "base/check.h"
 #include "kernels/gpu/ops.h"
 
@@ -10,6 +12,16 @@ namespace {
 constexpr int32_t kHopper = 900;
 // Spans shorter than this cost less token by token, whatever the op says.
 constexpr int32_t kChunkedFrom = 33;
+
+#if defined(DW_GPU_CUDA)
+bool proven_kernels_wanted() {
+  static const bool wanted = [] {
+    const char* value = std::getenv("DW_GPU_SAFE");
+    return value != nullptr && *value == '1';
+  }();
+  return wanted;
+}
+#endif
 
 }  // namespace
 
@@ -23,6 +35,7 @@ DeltaPlan plan_delta(const Limits& limits, const ops::DeltaMixer& op) {
   plan.min_rows = op.min_chunked_tokens > kChunkedFrom ? op.min_chunked_tokens : kChunkedFrom;
 #if defined(DW_GPU_CUDA)
   plan.hopper = limits.architecture >= kHopper && hopper::takes(op);
+  plan.proven = proven_kernels_wanted();
 #endif
   return plan;
 }
@@ -58,8 +71,12 @@ void run_delta(Context& context, const ops::DeltaMixer& op, const DeltaPlan& pla
     const int32_t from = plan.chunked_from();
     // With one span its length says which kind it is; of several, only the longest is known.
     if (context.batch.longest_span >= from) hopper::delta_chunked(context, op, plan);
-    if (context.batch.span_count > 1 || context.batch.longest_span < from)
-      hopper::delta_recurrent(context, op, from);
+    if (context.batch.span_count > 1 || context.batch.longest_span < from) {
+      if (plan.proven)
+        hopper::delta_recurrent(context, op, from);
+      else
+        hopper::delta_decode(context, op, from);
+    }
     return;
   }
 #endif

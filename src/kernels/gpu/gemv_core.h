@@ -129,8 +129,8 @@ DW_DEVICE float sum_values(const float (&v)[kCount], int lane) {
     const bool upper = (lane & kHalf) != 0;
     float half[kHalf];
     unrolled<kHalf>([&](auto i) {
-      const float sent = upper ? v[i.value] : v[i.value + kHalf];
-      const float kept = upper ? v[i.value + kHalf] : v[i.value];
+      const float low = v[i.value], high = v[i.value + kHalf];
+      const float sent = upper ? low : high, kept = upper ? high : low;
       half[i.value] = kept + lane_xor(sent, kHalf);
     });
     return sum_values<kHalf>(half, lane);

@@ -31,6 +31,16 @@ struct Chosen {
   float weight;  // 0 elsewhere
 };
 
+// The largest of kCount numbers from kFirst on, a tree of comparisons.
+template <int kFirst, int kCount, int kAll>
+DW_DEVICE uint32_t largest_of(const uint32_t (&numbers)[kAll]) {
+  if constexpr (kCount == 1)
+    return numbers[kFirst];
+  else
+    return max(largest_of<kFirst, kCount / 2>(numbers),
+               largest_of<kFirst + kCount / 2, kCount - kCount / 2>(numbers));
+}
+
 // load(e): router value of expert e < count; count <= kWave * kPerLane.
 template <int kPerLane, class Load>
 DW_DEVICE Chosen choose_top(int count, int top_k, bool normalise, const Load& load) {
@@ -44,15 +54,7 @@ DW_DEVICE Chosen choose_top(int count, int top_k, bool normalise, const Load& lo
   uint32_t best = 0;
   int best_at = 0;
   const auto find_best = [&] {
-    uint32_t tree[kPerLane];
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) tree[i] = keys[i];
-#pragma unroll
-    for (int width = kPerLane / 2; width > 0; width /= 2) {
-#pragma unroll
-      for (int i = 0; i < width; ++i) tree[i] = max(tree[i], tree[i + width]);
-    }
-    best = tree[0];
+    best = largest_of<0, kPerLane>(keys);
 #pragma unroll
     for (int i = kPerLane - 1; i >= 0; --i) best_at = keys[i] == best ? i : best_at;  // the first of equals
   };

@@ -135,26 +135,26 @@ Work gate_up_work(const ops::Moe& op, int64_t pairs, int64_t width) {
 }
 
 void queue_gate_up(Context& context, const Work& work, const GateUpArguments& a, int64_t tokens,
-                   size_t shared) {
+                   size_t room) {
 #if defined(DW_GPU_CUDA)
-  if (gate_up_stream(context, work, a, tokens, shared)) return;
+  if (gate_up_stream(context, work, a, tokens, room)) return;
 #endif
   const bool has_shared = a.experts_per_token > a.top_k;
   const bool mixed =
       a.matrices[0].type != a.matrices[1].type || (has_shared && a.matrices[2].type != a.matrices[3].type);
   const auto kernel = mixed ? gate_up_kernel<true> : gate_up_kernel<false>;
-  allow_shared_bytes(kernel, shared);
+  allow_shared_bytes(kernel, room);
   launch(context, mixed ? "gate_up_kernel<mixed>" : "gate_up_kernel", work, kernel,
          dim3(ceil_div(a.width, kGateUpRows), uint32_t(a.experts_per_token), uint32_t(tokens)),
-         dim3(kGemvThreads), shared, a);
+         dim3(kGemvThreads), room, a);
 }
-void queue_down(Context& context, const Work& work, const DownArguments& a, int64_t tokens, size_t shared) {
+void queue_down(Context& context, const Work& work, const DownArguments& a, int64_t tokens, size_t room) {
 #if defined(DW_GPU_CUDA)
-  if (down_stream(context, work, a, tokens, shared)) return;
+  if (down_stream(context, work, a, tokens, room)) return;
 #endif
-  allow_shared_bytes(down_kernel, shared);
+  allow_shared_bytes(down_kernel, room);
   launch(context, "down_kernel", work, down_kernel, dim3(ceil_div(a.rows, kDownRows), uint32_t(tokens)),
-         dim3(kGemvThreads), shared, a);
+         dim3(kGemvThreads), room, a);
 }
 
 }  // namespace

@@ -113,14 +113,14 @@ template <class RowsOf>
 DW_DEVICE void down_all(const DownArguments& a, const RowsOf& rows_of, int count, const StagedAny& staged,
                         float* out) {
   const int experts = a.experts_per_token, routed = same_down(a) ? experts : a.top_k;
-#pragma unroll 1
-  for (int part = 0; part < (routed < experts ? 2 : 1); ++part) {
-    const ExpertMatrix& m = part == 0 ? a.down : a.shared_down;
-    visit_units(m.type, [&](auto units) {
-      down_rows<decltype(units)>(a, rows_of, m.row_bytes, part == 0 ? 0 : routed,
-                                 part == 0 ? routed : experts, count, staged, out);
+  // Not a loop over both: what each type's code needs would be computed, and spilled, ahead of it.
+  visit_units(a.down.type, [&](auto units) {
+    down_rows<decltype(units)>(a, rows_of, a.down.row_bytes, 0, routed, count, staged, out);
+  });
+  if (routed < experts)
+    visit_units(a.shared_down.type, [&](auto units) {
+      down_rows<decltype(units)>(a, rows_of, a.shared_down.row_bytes, routed, experts, count, staged, out);
     });
-  }
 }
 
 // The hidden rows of a token's experts, each times its weight, for weights of either type.

@@ -125,7 +125,9 @@ __global__ void __launch_bounds__(kThreads) router_kernel(RouterJob job) {
   hold_weights<kType>(job, row, 0, held);
   wait_for_previous();
   allow_next();
+#if defined(DW_GPU_CUDA)
 #pragma unroll 2
+#endif
   for (int token = 0; token < job.tokens; ++token) {
     const float* x = job.x + int64_t(token) * job.columns;
     float dot = 0, square = 0;

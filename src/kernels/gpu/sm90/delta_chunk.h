@@ -18,6 +18,12 @@ DW_DEVICE int swizzled(int row, int piece) {
   return row * kPieces + (piece ^ ((row >> 2) & 1));
 }
 
+// Where piece p of row r of k or q lies for asynchronous products, which want columns of 64: [2][64] rows of
+// 128 bytes.
+DW_DEVICE int key_piece(int row, int piece) {
+  return piece / 8 * (64 * 8) + swizzled<8>(row, piece % 8);
+}
+
 // Of a V head. Vd = T (V - e^G K S), O = e^G Q S / sqrt(d) + P Vd.
 template <int kChunk>
 struct HeadTiles {
@@ -40,5 +46,13 @@ void prepare_chunks(Context& context, const ops::DeltaMixer& op, int32_t chunked
 template <int kChunk, int kRatio>
 void scan_chunks(Context& context, const ops::DeltaMixer& op, int32_t chunked_from,
                  const ChunkTiles<kChunk, kRatio>* tiles);
+
+// Chunks of 64, the k and q of their tiles laid out by key_piece().
+template <int kRatio>
+void prepare_tiles(Context& context, const ops::DeltaMixer& op, int32_t chunked_from, uint32_t chunks,
+                   ChunkTiles<64, kRatio>* tiles);
+template <int kRatio>
+void walk_chunks(Context& context, const ops::DeltaMixer& op, int32_t chunked_from,
+                 const ChunkTiles<64, kRatio>* tiles);
 
 }  // namespace dw::gpu::hopper

@@ -16,8 +16,14 @@ void run_chunks(Context& context, const ops::DeltaMixer& op, const DeltaPlan& pl
   auto* tiles = reinterpret_cast<ChunkTiles<kChunk, kRatio>*>(context.scratch);
   const int64_t bound = chunk_bound(op.tokens, {kChunk, plan.min_rows, true});
   const int64_t cut = op.tokens / kChunk + context.batch.span_count;
-  prepare_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), uint32_t(bound < cut ? bound : cut),
-                                 tiles);
+  const uint32_t chunks = uint32_t(bound < cut ? bound : cut);
+  if constexpr (kChunk == 64) {
+    if (!plan.proven) {
+      prepare_tiles<kRatio>(context, op, plan.chunked_from(), chunks, tiles);
+      return walk_chunks<kRatio>(context, op, plan.chunked_from(), tiles);
+    }
+  }
+  prepare_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), chunks, tiles);
   scan_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), tiles);
 }
 

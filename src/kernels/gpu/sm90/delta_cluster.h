@@ -16,6 +16,11 @@ DW_DEVICE uint32_t cluster_rank() {
 DW_DEVICE void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
+// As cluster_arrive(), where nothing but barriers made known by barriers_ready() must be seen after wait: no
+// fence.
+DW_DEVICE void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 DW_DEVICE void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

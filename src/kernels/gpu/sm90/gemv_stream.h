@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kTokens))
       const uint8_t* rows = ring.wait(i);
       const int rows_here = min(rows_of_set, row_count - set * rows_of_set);
       float sums[kRows * kTokens] = {};
-#pragma unroll(kTokens * kRows <= 2 ? 2 : 1)
+#pragma unroll(kTokens* kRows <= 2 ? 2 : 1)
       for (int step = 0; step < loop.steps; ++step) {
         const int at = loop.unit_of(step), unit = min(at, loop.units - 1);
         typename Units::Unit decoded[kRows];

@@ -48,10 +48,6 @@ DW_DEVICE bool find_tile(const MmaJob& job, ExpertTile& tile) {
   return tile.count > 0;
 }
 
-DW_DEVICE float power_of_two(int exponent) {
-  return __uint_as_float(uint32_t(exponent + 127) << 23);
-}
-
 // Fills the columns; true: the rows of x carry exponents that differ within a row.
 template <int kN>
 DW_DEVICE bool describe_columns(const MmaJob& job, const ExpertTile& tile, const MmaColumns& columns) {
@@ -183,6 +179,74 @@ DW_DEVICE void multiply_half(const typename Operand::Ready& first, const typenam
   wgmma_commit();
 }
 
+// One exponent for the values of a token that the block makes in this round: 0 unless f16 would overflow.
+// The threads of the block call it together; afterwards exponent() is valid until finish().
+struct RoundExponents {
+  uint32_t* peak;  // of the tile's tokens, zero between rounds
+  bool overflow;
+
+  // largest: the thread's; each_value(f) calls f(token, |value|) for its values.
+  template <class EachValue>
+  static __device__ RoundExponents make(const MmaColumns& columns, float largest, EachValue each_value) {
+    const RoundExponents result = {columns.peak, __syncthreads_or(largest > 65504.0f) != 0};
+    if (!result.overflow) return result;
+    each_value([&](int n, float magnitude) { atomicMax(columns.peak + n, __float_as_uint(magnitude)); });
+    __syncthreads();
+    return result;
+  }
+  __device__ int exponent(int n) const {
+    return overflow ? max(0, min(int(peak[n] >> 23) - 127 - 14, 112)) : 0;
+  }
+  __device__ float factor(int n) const { return power_of_two(-exponent(n)); }
+  template <int kN>
+  __device__ void finish() const {
+    if (!overflow) return;
+    __syncthreads();
+    if (threadIdx.x < kN) peak[threadIdx.x] = 0;
+    __syncthreads();
+  }
+};
+
+template <int kN>
+DW_DEVICE void store_pairs(const MmaJob& job, const MmaColumns& columns, int row_tile,
+                           float (&sums)[kN / 2]) {
+  const int lane = int(threadIdx.x) % 32;
+  const int row = row_tile * 128 + int(threadIdx.x) / 32 * 16 + 2 * (lane / 4);
+  float largest = 0;
+#pragma unroll
+  for (int j = 0; j < kN / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float scale = columns.scale[8 * j + 2 * (lane % 4) + i] * float(1 << kPairScaleLog2);
+#pragma unroll
+      for (int k = 0; k < 4; k += 2) {
+        const float value = row < job.rows ? sums[4 * j + k + i] * scale : 0.0f;
+        sums[4 * j + k + i] = value;
+        largest = fmaxf(largest, fabsf(value));
+      }
+    }
+  }
+  const auto exponents = RoundExponents::make(columns, largest, [&](auto&& visit) {
+    for (int j = 0; j < kN / 8; ++j)
+      for (int i = 0; i < 4; ++i) visit(8 * j + 2 * (lane % 4) + i % 2, fabsf(sums[4 * j + i]));
+  });
+#pragma unroll
+  for (int j = 0; j < kN / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int n = 8 * j + 2 * (lane % 4) + i, out = columns.out[n];
+      if (out < 0 || row >= job.rows) continue;
+      float a = sums[4 * j + i], b = sums[4 * j + 2 + i];
+      if (exponents.overflow) a *= exponents.factor(n), b *= exponents.factor(n);
+      *reinterpret_cast<__half2*>(job.pairs + int64_t(out) * job.out_stride + row) = __floats2half2_rn(a, b);
+    }
+  }
+  if (threadIdx.x < kN && columns.out[threadIdx.x] >= 0)
+    job.pair_exponents[int64_t(columns.out[threadIdx.x]) * job.row_tiles + row_tile] =
+        uint8_t(exponents.exponent(int(threadIdx.x)));
+  exponents.template finish<kN>();
+}
+
 template <int kN>
 DW_DEVICE void store_rows(const MmaJob& job, const MmaColumns& columns, int row_tile,
                           const float (&sums)[kN / 2]) {
@@ -198,22 +262,17 @@ DW_DEVICE void store_rows(const MmaJob& job, const MmaColumns& columns, int row_
       const int out = columns.out[n];
       if (out < 0) continue;
       const float a = sums[4 * j + i] * columns.scale[n], b = sums[4 * j + 2 + i] * columns.scale[n];
-      if (job.output == MmaOutput::kPairs) {
-        const __nv_bfloat162 both = __floats2bfloat162_rn(a, b);
-        *reinterpret_cast<__nv_bfloat162*>(job.pairs + int64_t(out) * job.out_stride + row) = both;
-      } else {
-        float* to = job.out + int64_t(out) * job.out_stride + row;
-        if (two && job.aligned) {
-          float2 value = make_float2(a, b);
-          if (job.add) {
-            const float2 old = *reinterpret_cast<const float2*>(to);
-            value.x += old.x, value.y += old.y;
-          }
-          *reinterpret_cast<float2*>(to) = value;
-        } else {
-          to[0] = job.add ? to[0] + a : a;
-          if (two) to[1] = job.add ? to[1] + b : b;
+      float* to = job.out + int64_t(out) * job.out_stride + row;
+      if (two && job.aligned) {
+        float2 value = make_float2(a, b);
+        if (job.add) {
+          const float2 old = *reinterpret_cast<const float2*>(to);
+          value.x += old.x, value.y += old.y;
         }
+        *reinterpret_cast<float2*>(to) = value;
+      } else {
+        to[0] = job.add ? to[0] + a : a;
+        if (two) to[1] = job.add ? to[1] + b : b;
       }
     }
   }
@@ -238,23 +297,15 @@ DW_DEVICE void store_hidden(const MmaJob& job, const MmaColumns& columns, int ro
       largest = fmaxf(largest, fabsf(value));
     }
   }
-  const bool overflow = __syncthreads_or(largest > 65504.0f) != 0;
-  if (overflow) {
-    for (int j = 0; j < kN / 8; ++j) {
-      for (int i = 0; i < 2; ++i)
-        atomicMax(columns.peak + 8 * j + 2 * c + i, __float_as_uint(fabsf(sums[4 * j + i])));
-    }
-    __syncthreads();
-  }
-  const auto exponent_of = [&](int n) { return max(0, min(int(columns.peak[n] >> 23) - 127 - 14, 112)); };
+  const auto exponents = RoundExponents::make(columns, largest, [&](auto&& visit) {
+    for (int j = 0; j < kN / 8; ++j)
+      for (int i = 0; i < 2; ++i) visit(8 * j + 2 * c + i, fabsf(sums[4 * j + i]));
+  });
 #pragma unroll
   for (int j = 0; j < kN / 8; ++j) {
     const int n = 8 * j + 2 * c;
     float even_token = sums[4 * j], odd_token = sums[4 * j + 1];
-    if (overflow) {
-      even_token *= power_of_two(-exponent_of(n));
-      odd_token *= power_of_two(-exponent_of(n + 1));
-    }
+    if (exponents.overflow) even_token *= exponents.factor(n), odd_token *= exponents.factor(n + 1);
     // Neighbouring positions lie four lanes apart: each lane takes one token of both.
     const float other = lane_xor(odd ? even_token : odd_token, 4);
     const __half2 both = odd ? __floats2half2_rn(other, odd_token) : __floats2half2_rn(even_token, other);
@@ -264,12 +315,8 @@ DW_DEVICE void store_hidden(const MmaJob& job, const MmaColumns& columns, int ro
   }
   if (threadIdx.x < kN && columns.out[threadIdx.x] >= 0)
     job.hidden_exponents[int64_t(columns.out[threadIdx.x]) * (job.out_stride / 64) + row_tile] =
-        uint8_t(overflow ? exponent_of(int(threadIdx.x)) : 0);
-  if (overflow) {
-    __syncthreads();
-    if (threadIdx.x < kN) columns.peak[threadIdx.x] = 0;
-    __syncthreads();
-  }
+        uint8_t(exponents.exponent(int(threadIdx.x)));
+  exponents.template finish<kN>();
 }
 
 template <class Operand, int kN>
@@ -342,6 +389,8 @@ __global__ void __launch_bounds__(kMmaThreads, Operand::kRoomy&& kN <= 64 ? 2 : 
     wgmma_wait<0>();
     if (job.output == MmaOutput::kHidden)
       store_hidden<kN>(job, columns, row_tile, sums);
+    else if (job.output == MmaOutput::kPairs)
+      store_pairs<kN>(job, columns, row_tile, sums);
     else
       store_rows<kN>(job, columns, row_tile, sums);
   }

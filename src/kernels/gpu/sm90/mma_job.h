@@ -11,8 +11,16 @@ namespace dw::gpu {
 enum class MmaOutput : int32_t {
   kRows,    // fp32 [tokens, out_stride]
   kHidden,  // f16 of silu(gate) * up, packed order, [slots, out_stride]
-  kPairs,   // bf16 [pairs, out_stride]
+  kPairs,   // f16 times 2^kPairScaleLog2 - exponent, [pairs, out_stride]
 };
+
+// What experts add lies far below 1 as a rule: f16 keeps its bits that way.
+inline constexpr int kPairScaleLog2 = 8;
+
+// -127 < exponent < 128
+DW_DEVICE float power_of_two(int exponent) {
+  return __uint_as_float(uint32_t(exponent + 127) << 23);
+}
 
 struct MmaJob {
   const uint8_t* weights[2] = {};  // kHidden: gate and up; else the first
@@ -43,6 +51,7 @@ struct MmaJob {
   uint16_t* hidden = nullptr;            // kHidden
   uint8_t* hidden_exponents = nullptr;   // kHidden, [slots, out_stride / 64]
   uint16_t* pairs = nullptr;             // kPairs
+  uint8_t* pair_exponents = nullptr;     // kPairs, [pairs, row_tiles]: of 128 values
   int64_t out_stride = 0;                // elements
 };
 

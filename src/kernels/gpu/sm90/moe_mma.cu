@@ -1,8 +1,6 @@
 // Mixture of experts for many tokens on tensor cores: route, sort the (token, choice) pairs by expert, gate
 // and up with silu(g) * u in the epilogue, down weighed per pair, and a sum over a token's pairs in their
 // order.
-#include <cuda_bf16.h>
-
 #include "base/check.h"
 #include "kernels/gpu/internal.h"
 #include "kernels/gpu/launch.h"
@@ -12,6 +10,8 @@
 
 namespace dw::gpu {
 namespace {
+
+constexpr int kPairTile = 128;  // rows of `down` that a block of its product has
 
 // Everything between x and out of one piece of the batch.
 struct Room {
@@ -25,8 +25,10 @@ struct Room {
   uint8_t* exponents;  // [pairs, padded width / 64]
   uint16_t* shared;    // the shared expert's: [tokens, padded width]
   uint8_t* shared_exponents;
-  uint16_t* pairs;  // bf16 [pairs, pair_stride]
+  uint16_t* pairs;          // f16 [pairs, pair_stride]
+  uint8_t* pair_exponents;  // [pairs, pair_tiles]
   int64_t pair_stride;
+  int32_t pair_tiles;
 };
 
 Room lay_out(const ops::Moe& op, int64_t tokens, int tile_tokens, Scratch& scratch) {
@@ -55,6 +57,8 @@ Room lay_out(const ops::Moe& op, int64_t tokens, int tile_tokens, Scratch& scrat
   }
   room.pair_stride = (op.down.rows + 7) / 8 * 8;
   room.pairs = scratch.take<uint16_t>(pairs * room.pair_stride);
+  room.pair_tiles = int32_t(ceil_div(op.down.rows, kPairTile));
+  room.pair_exponents = scratch.take<uint8_t>(pairs * room.pair_tiles);
   return room;
 }
 
@@ -73,22 +77,26 @@ constexpr int kSumColumns = 8;
 
 // out[t] += the token's pairs, first choice first.
 __global__ void __launch_bounds__(kSumThreads)
-    sum_pairs_kernel(const uint16_t* pairs, int64_t pair_stride, int top_k, int columns, float* out) {
+    sum_pairs_kernel(const uint16_t* pairs, int64_t pair_stride, const uint8_t* exponents, int tiles,
+                     int top_k, int columns, float* out) {
   wait_for_previous();
   allow_next();
   const int64_t token = blockIdx.y;
   const int column = (int(blockIdx.x) * kSumThreads + int(threadIdx.x)) * kSumColumns;
   if (column >= columns) return;
   const uint16_t* from = pairs + token * top_k * pair_stride + column;
+  const uint8_t* of_token = exponents + token * top_k * tiles + column / kPairTile;
   float sums[kSumColumns] = {};
 #pragma unroll 4
   for (int i = 0; i < top_k; ++i) {
     const uint4 load = *reinterpret_cast<const uint4*>(from + i * pair_stride);
+    const float scale = power_of_two(int(of_token[i * tiles]) - kPairScaleLog2);
     const uint32_t words[4] = {load.x, load.y, load.z, load.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      sums[2 * j] += bfloat_bits_to_float(uint16_t(words[j]));
-      sums[2 * j + 1] += bfloat_bits_to_float(uint16_t(words[j] >> 16));
+      const float2 two = __half22float2(reinterpret_cast<const __half2&>(words[j]));
+      sums[2 * j] += two.x * scale;
+      sums[2 * j + 1] += two.y * scale;
     }
   }
   float* to = out + token * columns + column;
@@ -127,13 +135,14 @@ MmaJob job_of(const ops::Matrix& matrix, uint64_t expert_bytes, int rows_per_til
 }
 
 void run(Context& context, quant::Type type, int tile_tokens, const MmaJob& job, uint32_t grid_tiles,
-         const char* name, double experts, double rows) {
+         const char* op_name, double experts, double rows) {
   const double matrices = job.output == MmaOutput::kHidden ? 2 : 1;
   const double n = matrices * job.rows, k = job.columns;
-  const Work work = {"moe", experts * n * double(job.row_bytes) + rows * (k + n / matrices) * 2,
+  const Work work = {op_name, experts * n * double(job.row_bytes) + rows * (k + n / matrices) * 2,
                      2 * rows * n * k};
-  DW_CHECK(launch_mma(context, type, mma_tile_tokens(type, tile_tokens), job, grid_tiles, name, work),
-           "no tensor-core product for this type");
+  DW_CHECK(
+      launch_mma(context, type, mma_tile_tokens(type, tile_tokens), job, grid_tiles, "mma_gemm_kernel", work),
+      "no tensor-core product for this type");
 }
 
 void add_shared(Context& context, const ops::Moe& op, const Room& room) {
@@ -146,7 +155,7 @@ void add_shared(Context& context, const ops::Moe& op, const Room& room) {
   job.output = MmaOutput::kHidden;
   job.hidden = room.shared, job.hidden_exponents = room.shared_exponents;
   job.out_stride = padded_columns(op.shared_down.columns);
-  run(context, op.shared_gate.type, tile_tokens, job, grid_tiles, "moe_shared_gate_up", 1,
+  run(context, op.shared_gate.type, tile_tokens, job, grid_tiles, "shared expert gate up", 1,
       double(op.x.tokens));
   job = job_of(op.shared_down, 0, 128);
   job.x = room.shared, job.exponents = room.shared_exponents, job.tokens = int32_t(op.x.tokens);
@@ -154,7 +163,8 @@ void add_shared(Context& context, const ops::Moe& op, const Room& room) {
   job.output = MmaOutput::kRows;
   job.add = true, job.aligned = op.down.rows % 2 == 0 && reinterpret_cast<uintptr_t>(op.out) % 8 == 0;
   job.out = op.out, job.out_stride = op.down.rows;
-  run(context, op.shared_down.type, tile_tokens, job, grid_tiles, "moe_shared_down", 1, double(op.x.tokens));
+  run(context, op.shared_down.type, tile_tokens, job, grid_tiles, "shared expert down", 1,
+      double(op.x.tokens));
 }
 
 void add_experts(Context& context, const ops::Moe& op, const Room& room, int tile_tokens) {
@@ -171,7 +181,7 @@ void add_experts(Context& context, const ops::Moe& op, const Room& room, int til
   job.output = MmaOutput::kHidden;
   job.hidden = room.hidden, job.hidden_exponents = room.exponents;
   job.out_stride = padded_columns(op.down.columns);
-  run(context, both.gate.type, tile_tokens, job, grid_tiles, "moe_gate_up", experts, double(pairs));
+  run(context, both.gate.type, tile_tokens, job, grid_tiles, "experts gate up", experts, double(pairs));
 
   job = job_of(op.down, op.down.matrix_bytes(), 128);
   job.row_tiles_per_block = job.padded / 128 >= 16 ? 1 : 16 / (job.padded / 128);
@@ -180,8 +190,8 @@ void add_experts(Context& context, const ops::Moe& op, const Room& room, int til
   job.slot_pair = room.sorted.slot_pair;
   job.column_weight = room.route.weights;
   job.output = MmaOutput::kPairs;
-  job.pairs = room.pairs, job.out_stride = room.pair_stride;
-  run(context, op.down.type, tile_tokens, job, grid_tiles, "moe_down", experts, double(pairs));
+  job.pairs = room.pairs, job.pair_exponents = room.pair_exponents, job.out_stride = room.pair_stride;
+  run(context, op.down.type, tile_tokens, job, grid_tiles, "experts down", experts, double(pairs));
 }
 
 void run_piece(Context& context, const ops::Moe& op) {
@@ -198,7 +208,7 @@ void run_piece(Context& context, const ops::Moe& op) {
     job.tokens = int32_t(op.x.tokens);
     job.out = room.logits, job.out_stride = op.expert_count, job.aligned = op.expert_count % 2 == 0;
     const int router_tile = op.x.tokens <= 512 ? 16 : 64;
-    run(context, op.router.type, router_tile, job, ceil_div(op.x.tokens, router_tile), "moe_router", 1,
+    run(context, op.router.type, router_tile, job, ceil_div(op.x.tokens, router_tile), "route", 1,
         double(op.x.tokens));
   } else {
     gemm_dot4(context, op.x, {op.router, room.logits, op.expert_count, false});
@@ -210,7 +220,8 @@ void run_piece(Context& context, const ops::Moe& op) {
   const double count = double(pairs) * double(op.down.rows);
   launch(context, "sum_pairs_kernel", {"moe", count * 2 + count / op.top_k * 8, count}, sum_pairs_kernel,
          dim3(ceil_div(op.down.rows, kSumThreads * kSumColumns), uint32_t(op.x.tokens)), dim3(kSumThreads), 0,
-         room.pairs, room.pair_stride, op.top_k, int(op.down.rows), op.out);
+         room.pairs, room.pair_stride, room.pair_exponents, room.pair_tiles, op.top_k, int(op.down.rows),
+         op.out);
 }
 
 }  // namespace
