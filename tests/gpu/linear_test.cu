@@ -216,6 +216,103 @@ TEST_F(GpuGemv, SeveralMatricesBehindOneNorm) {
   }
 }
 
+// Whole blocks of 256 columns, as models have them: rows enough for several rounds of a block's waves,
+// outputs of two types side by side, with and without a norm, added or not.
+TEST_F(GpuGemv, ManyRowsOfWholeBlocks) {
+  const uint64_t seed = test::new_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  const std::vector<Type> types = {Type::Q4_K, Type::Q6_K, Type::Q5_K,   Type::Q8_0, Type::Q2_K,
+                                   Type::Q3_K, Type::Q4_0, Type::IQ4_XS, Type::MXFP4};
+  int round = 0;
+  for (const int64_t columns : {1024, 2048, 4096, 3072})
+    for (const int64_t tokens : {1, 2, 3, 8})
+      for (const bool with_norm : {false, true}) {
+        const auto x = test::normals(random, tokens * columns, 3.0f);
+        const auto weight = test::normals(random, columns, 0.2f, 1.0f);
+        const DeviceArray<float> device_x(x), device_weight(weight);
+        const GpuActivations given(tokens, columns, &random);
+        GpuActivations normed(tokens, columns, nullptr);
+        ops::Norm norm;
+        norm.x = device_x.data(), norm.weight = device_weight.data(), norm.out = normed.view;
+        std::vector<GpuMatrix> matrices;
+        std::vector<Output> outputs;
+        for (int i = 0; i < 2; ++i) {
+          const Type type = types[size_t(round++) % types.size()];
+          matrices.emplace_back(gpu_->context, type, 1 + random.below(i == 0 ? 3000 : 70), columns, random);
+          outputs.emplace_back(tokens, matrices.back().view.rows, random.below(2) != 0, random);
+        }
+        const ops::Linear calls[] = {linear_of(matrices[0], outputs[0]), linear_of(matrices[1], outputs[1])};
+        gpu::gemv(gpu_->context, with_norm ? normed.view : given.view, calls, with_norm ? &norm : nullptr);
+        test::OwnedActivations expected(tokens, columns);
+        if (with_norm) {
+          ops::Norm host = norm;
+          host.x = x.data(), host.weight = weight.data(), host.out = expected.view;
+          reference::norm(host);
+          expect_normed(normed, expected.values);
+        }
+        for (size_t i = 0; i < 2; ++i) {
+          SCOPED_TRACE(std::string(quant::type_info(matrices[i].view.type).name) + ", " +
+                       std::to_string(tokens) + " tokens, " + std::to_string(matrices[i].view.rows) + " x " +
+                       std::to_string(columns));
+          test::expect_accurate(outputs[i].errors(matrices[i], with_norm ? expected : given.host), true);
+        }
+        if (HasFatalFailure()) return;
+      }
+}
+
+// Integer tensor cores: any count of tokens, the last of them few, outputs of two types side by side.
+TEST_F(GpuGemv, TilesOfTokens) {
+  const uint64_t seed = test::new_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  const std::vector<Type> types = {Type::Q4_K, Type::Q6_K, Type::Q5_K, Type::Q8_0};
+  int round = 0;
+  for (const int64_t columns : {256, 2048, 4096, 2560})
+    for (const int64_t tokens : {1, 5, 8, 9, 16, 31, 32, 50}) {
+      const GpuActivations x(tokens, columns, &random);
+      std::vector<GpuMatrix> matrices;
+      std::vector<Output> outputs;
+      for (int i = 0; i < 2; ++i) {
+        const Type type = types[size_t(round++ % 3 + i) % types.size()];
+        matrices.emplace_back(gpu_->context, type, 1 + random.below(i == 0 ? 900 : 70), columns, random);
+        outputs.emplace_back(tokens, matrices.back().view.rows, random.below(2) != 0, random);
+      }
+      const ops::Linear calls[] = {linear_of(matrices[0], outputs[0]), linear_of(matrices[1], outputs[1])};
+      const bool fits = gpu::gemv_tile(gpu_->context, x.view, calls);
+      if (gpu_->context.limits.architecture < 900) {
+        ASSERT_FALSE(fits);
+        return;
+      }
+      ASSERT_TRUE(fits) << tokens << " tokens, " << columns << " columns";
+      for (size_t i = 0; i < 2; ++i) {
+        SCOPED_TRACE(std::string(quant::type_info(matrices[i].view.type).name) + ", " +
+                     std::to_string(tokens) + " tokens, " + std::to_string(matrices[i].view.rows) + " x " +
+                     std::to_string(columns));
+        test::expect_accurate(outputs[i].errors(matrices[i], x.host), true);
+      }
+      if (HasFatalFailure()) return;
+    }
+}
+
+// More rows than lie in shared memory at once.
+TEST_F(GpuGemv, RowsThroughARing) {
+  const uint64_t seed = test::new_seed();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  Random random(seed);
+  for (const Type type : {Type::Q4_K, Type::Q6_K})
+    for (const int64_t tokens : {1, 4, 12}) {
+      SCOPED_TRACE(std::string(quant::type_info(type).name) + ", " + std::to_string(tokens) + " tokens");
+      const GpuMatrix w(gpu_->context, type, 30011, 1024, random);
+      const GpuActivations x(tokens, 1024, &random);
+      const Output out(tokens, w.view.rows, false, random);
+      const ops::Linear call[] = {linear_of(w, out)};
+      gpu::linear(gpu_->context, x.view, call, nullptr);
+      test::expect_accurate(out.errors(w, x.host), true);
+      if (HasFatalFailure()) return;
+    }
+}
+
 // Equal bits whatever else is computed beside a row, and from run to run.
 TEST_F(GpuGemv, RunsAreEqual) {
   const uint64_t seed = test::new_seed();

@@ -75,6 +75,66 @@ bool run_stream(Context& context, GemvArguments& a, std::span<const ops::Linear>
   launch_gemv_stream<kTokens, kRows>(context, work, a, ring, shared);
   return true;
 }
+
+// Rows that a wave handles side by side in the kernel for whole blocks of 256 columns; 0: not its shape.
+int lane_slots(const ops::Matrix& w) {
+  if (!is_block_type(w.type) || w.columns % 256 != 0) return 0;
+  int lanes = 1;
+  while (lanes < kWave && w.columns / 256 % (2 * lanes) == 0) lanes *= 2;
+  return lanes < 4 ? 0 : kWave / lanes;
+}
+
+constexpr int kLeastBlockRows = 4;
+
+// Shares the rows out among at most `blocks` blocks (but one a matrix at least), about the same bytes each.
+bool share_evenly(GemvArguments& a, std::span<const ops::Linear> outputs, int blocks, double bytes) {
+  for (double share = bytes / blocks;; share *= 1.002) {
+    int block = 0;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      GemvOutput& o = a.outputs[i];
+      o.first_block = block;
+      o.slots = lane_slots(outputs[i].weight);
+      if (o.slots == 0) return false;
+      o.rows_per_block = std::max(int(share / double(o.row_bytes)), kLeastBlockRows);
+      block += int(ceil_div(o.rows, o.rows_per_block));
+    }
+    a.blocks = block;
+    if (block <= std::max(blocks, int(outputs.size()))) return true;
+  }
+}
+
+// Shared memory of a block: about half a multiprocessor's, so that the kernels before and behind find room
+// beside it; more for matrices that take longer than those.
+constexpr size_t kBlockSharedBytes = 124 << 10, kLargeBlockSharedBytes = 200 << 10;
+
+template <int kTokens>
+bool run_block(Context& context, GemvArguments& a, std::span<const ops::Linear> outputs, const Work& work,
+               double bytes) {
+  const int multiprocessors = context.limits.multiprocessors;
+  share_out(a, outputs, 1, bytes);
+  if (!share_evenly(a, outputs, multiprocessors, bytes)) return false;
+  size_t staged = 0, set_bytes = 0;
+  int sets = 1;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const GemvOutput& o = a.outputs[i];
+    staged = std::max(staged, lane_bytes(kTokens, a.x.columns, is_fine_type(o.type)));
+    set_bytes = std::max(set_bytes, size_t(o.slots) * o.row_bytes);
+    sets = std::max(sets, int(ceil_div(o.rows_per_block, o.slots)));
+  }
+  staged = (staged + 127) / 128 * 128;
+  constexpr int kBlockWaves = kBlockThreads / kWave;
+  const size_t most = context.limits.shared_bytes_block - 2048;
+  size_t room =
+      bytes > double(multiprocessors) * double(kLargeShare) ? kLargeBlockSharedBytes : kBlockSharedBytes;
+  if (room > most || room < staged + kBlockWaves * set_bytes) room = most;
+  if (room < staged + set_bytes) return false;
+  int slots = int(std::min<size_t>({size_t(kMaxRingSets), size_t(sets), (room - staged) / set_bytes}));
+  // Where sets go through slots again, a slot belongs to one wave: then its phases are waited for in turn.
+  if (slots < sets) slots = slots / kBlockWaves * kBlockWaves;
+  if (slots == 0) return false;
+  launch_gemv_block<kTokens>(context, work, a, {uint32_t(staged), slots}, staged + size_t(slots) * set_bytes);
+  return true;
+}
 #endif
 
 template <int kTokens>
@@ -88,6 +148,7 @@ void run(Context& context, GemvArguments& a, std::span<const ops::Linear> output
   const double share = bytes / (context.limits.multiprocessors * gemv_blocks(kTokens));
 #if defined(DW_GPU_CUDA)
   if (context.limits.architecture >= 900) {
+    if (!proven_kernels_only() && run_block<kTokens>(context, a, outputs, work, bytes)) return;
     if (run_stream<kTokens, 4>(context, a, outputs, work, shared, share)) return;
     if (run_stream<kTokens, 2>(context, a, outputs, work, shared, share)) return;
     if constexpr (kTokens == 1)

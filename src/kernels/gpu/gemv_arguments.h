@@ -53,6 +53,24 @@ template <int kTokens, int kRows>
 void launch_gemv_stream(Context& context, const Work& work, const GemvArguments& a, GemvRing ring,
                         size_t shared);
 
+// Hopper's kernel for quantised matrices of whole blocks of 256 columns (sm90/gemv_block_*.cu): about one
+// block a multiprocessor; o.slots rows make a set, GemvRing::slots sets fit in shared memory.
+inline constexpr int kBlockThreads = 384;
+inline constexpr int kMaxRingSets = 64;
+// Types that it has kernels for; others decode too slowly to gain by it.
+inline constexpr __host__ __device__ bool is_block_type(quant::Type type) {
+  using enum quant::Type;
+  return type == Q4_K || type == Q5_K || type == Q6_K || type == Q8_0 || type == Q2_K || type == Q3_K ||
+         type == Q4_0 || type == IQ4_XS || type == MXFP4;
+}
+template <int kTokens>
+void launch_gemv_block(Context& context, const Work& work, const GemvArguments& a, GemvRing ring,
+                       size_t shared);
+// Bytes of its activations in shared memory.
+inline constexpr size_t lane_bytes(int64_t tokens, int64_t columns, bool fine) {
+  return size_t(tokens) * size_t(columns / 32) * ((fine ? 64 : 32) + 12);
+}
+
 // Bytes of a token's activations in shared memory: staged for quantised weights, fp32 (columns rounded up to
 // 8, the rest zero) for others.
 inline constexpr __host__ __device__ size_t staged_bytes(int64_t rows, int64_t columns, bool fine) {

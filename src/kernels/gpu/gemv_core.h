@@ -128,12 +128,11 @@ DW_DEVICE float sum_values(const float (&v)[kCount], int lane) {
     constexpr int kHalf = kCount / 2;
     const bool upper = (lane & kHalf) != 0;
     float half[kHalf];
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const float low = v[i], high = v[i + kHalf];
+    unrolled<kHalf>([&](auto i) {
+      const float low = v[i.value], high = v[i.value + kHalf];
       const float sent = upper ? low : high, kept = upper ? high : low;
-      half[i] = kept + lane_xor(sent, kHalf);
-    }
+      half[i.value] = kept + lane_xor(sent, kHalf);
+    });
     return sum_values<kHalf>(half, lane);
   } else {
     return v[0];
@@ -197,8 +196,7 @@ struct RowLoop {
     }
     // The masks outside: sums are indexed by constants only, so that they stay in registers.
     for (int mask = 1; mask < lanes; mask *= 2) {
-#pragma unroll
-      for (int i = 0; i < kRows * kTokens; ++i) sums[i] += lane_xor(sums[i], mask);
+      unrolled<kRows * kTokens>([&](auto i) { sums[i.value] += lane_xor(sums[i.value], mask); });
     }
     const int own = lane % lanes;
     if constexpr (kPair) {
@@ -209,8 +207,7 @@ struct RowLoop {
       for (int first = 0; first < kRows * kTokens; first += lanes) {
         const int which = first + own;
         float total = 0;
-#pragma unroll
-        for (int i = 0; i < kRows * kTokens; ++i) total = i == which ? sums[i] : total;
+        unrolled<kRows * kTokens>([&](auto i) { total = i.value == which ? sums[i.value] : total; });
         const int row = row_of(group, which / kTokens);
         if (which < kRows * kTokens && row < row_count) store(row, which % kTokens, total);
       }

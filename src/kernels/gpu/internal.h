@@ -25,6 +25,19 @@ inline constexpr int kGemvTokens = 8;
 void gemv(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
           const ops::Norm* norm);
 
+// True with DW_GPU_SAFE=1 in the environment: of two kernels for one thing the one that has been in use
+// longer.
+bool proven_kernels_only();
+
+// Matrices with more bytes a multiprocessor are large: what surrounds their products matters little.
+inline constexpr uint64_t kLargeShare = 512 << 10;
+
+// Few tokens, kTileTokens a launch, on integer tensor cores (sm90/gemv_tile.cu). false: nothing was queued,
+// because the device, a type or a shape does not fit.
+inline constexpr int kTileTokens = 32;
+inline constexpr int kFirstTileTokens = 5, kLastTileTokens = 32;  // where linear() takes it
+bool gemv_tile(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs);
+
 // Rows of x sorted by expert, for a product with each its own matrix. Without tiles: every row, one matrix.
 inline constexpr int kDot4Tokens = 64;  // of a tile
 struct ExpertGroups {

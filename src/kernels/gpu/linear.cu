@@ -1,5 +1,6 @@
 // linear(): which kernel multiplies.
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/check.h"
 #include "kernels/gpu/internal.h"
@@ -7,6 +8,30 @@
 #include "kernels/gpu/weights_base.h"
 
 namespace dw::gpu {
+
+bool proven_kernels_only() {
+  static const bool only = [] {
+    const char* value = std::getenv("DW_GPU_SAFE");
+    return value != nullptr && *value == '1';
+  }();
+  return only;
+}
+
+namespace {
+
+// Whether gemv_tile() is the way to go: large matrices keep mma's blocks busy all the same, and it takes
+// fewer instructions where tokens are many.
+[[maybe_unused]] bool suits_tiles(const Context& context, const ops::Activations& x,
+                                  std::span<const ops::Linear> outputs) {
+  if (proven_kernels_only() || x.quants == nullptr || x.tokens < kFirstTileTokens ||
+      x.tokens > kLastTileTokens)
+    return false;
+  uint64_t bytes = 0;
+  for (const ops::Linear& output : outputs) bytes += output.weight.matrix_bytes();
+  return x.tokens <= kGemvTokens || bytes < uint64_t(context.limits.multiprocessors) * kLargeShare;
+}
+
+}  // namespace
 
 void linear(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
             const ops::Norm* norm_op) {
@@ -16,6 +41,13 @@ void linear(Context& context, const ops::Activations& x, std::span<const ops::Li
     DW_CHECK(is_float_type(output.weight.type) || x.quants != nullptr,
              "quantised weights need quantised activations");
   }
+#if defined(DW_GPU_CUDA)
+  if (context.limits.architecture >= 900 && suits_tiles(context, x, outputs)) {
+    if (norm_op != nullptr) norm(context, *norm_op, nullptr);
+    if (gemv_tile(context, x, outputs)) return;
+    norm_op = nullptr;
+  }
+#endif
   const bool few = x.tokens <= kGemvTokens;
   // The fused norm quantises as it goes, and is computed anew by every block: one launch less is worth that
   // only once.

@@ -1,8 +1,8 @@
 // The k likeliest tokens of a row of logits, and what a softmax over the whole row needs. Two kernels: the
-// largest logit of every group of tokens; then one block a row, which knows that the k-th largest of the
-// group maxima bounds the k-th largest logit from below, collects the few tokens that reach it, and sorts
-// them. Where too many do (rows in sorted order, rows of equal logits), it finds the k-th token digit by
-// digit.
+// largest logit of every group of tokens and its part of the softmax's sum; then one block a row, which finds
+// a bound that k groups reach (so that the k-th largest logit does), collects the few tokens that reach it,
+// and ranks them. Where too many do (rows in sorted order, rows of equal logits), it finds the k-th token
+// digit by digit.
 #include <algorithm>
 
 #include "base/check.h"
@@ -13,12 +13,14 @@ namespace dw::gpu {
 namespace {
 
 constexpr int kMaxTop = 256;
-constexpr int kMaxGroups = 2048;
-constexpr int kGroupUnit = 128;  // tokens
-constexpr int kScanThreads = 256;
-constexpr int kScanGroups = 2;  // of a wave
 constexpr int kSelectThreads = 1024;
+constexpr int kMaxGroups = kSelectThreads;
+constexpr int kGroupUnit = 256;  // tokens
+constexpr int kLoads = kGroupUnit / kWave;
+constexpr int kScanThreads = 128;
+constexpr int kScanWaves = kScanThreads / kWave;
 constexpr int kMaxCandidates = 4096;
+constexpr int kMaxRanked = 512;  // beyond, sorting is faster
 
 using u64 = unsigned long long;
 
@@ -38,70 +40,88 @@ DW_DEVICE u64 key_of(float logit, int id) {
 struct SampleArgs {
   const float* logits;  // [rows, vocabulary]
   int vocabulary, k;
-  int group;        // tokens of a group, a multiple of kGroupUnit
-  int groups;       // of a row
-  int blocks;       // of the scan over a row
-  float* maxima;    // [rows, groups]
-  float2* partial;  // [rows, blocks]: largest logit, sum of e^(logit - largest)
+  int group;         // tokens of a group, a multiple of kGroupUnit
+  int groups;        // of a row
+  float2* of_group;  // [rows, groups]: largest logit, sum of e^(logit - largest)
   int32_t* ids;
   float* values;
   float* max_and_sum;
 };
 
-// Sums with their maxima: e^(a.x) a.y + e^(b.x) b.y.
-DW_DEVICE float2 join(float2 a, float2 b) {
-  const float largest = fmaxf(a.x, b.x);
-  if (largest == -INFINITY) return {largest, 0};
-  return {largest, a.y * expf(a.x - largest) + b.y * expf(b.x - largest)};
-}
-DW_DEVICE float2 lanes_join(float2 x) {
+// kLoads logits a lane from `base` on; -inf where the group has ended.
+DW_DEVICE void load_logits(const float* logits, int base, int end, float (&x)[kLoads]) {
+  const int lane = int(threadIdx.x) % kWave;
 #pragma unroll
-  for (int mask = 1; mask < kWave; mask *= 2) {
-    const float2 other = {lane_xor(x.x, mask), lane_xor(x.y, mask)};
-    x = join(x, other);
+  for (int j = 0; j < kLoads; ++j) {
+    const int id = base + j * kWave + lane;
+    x[j] = id < end ? logits[id] : -INFINITY;
   }
+}
+// A NaN is no logit's maximum, but spoils the sum.
+DW_DEVICE float part_of_sum(float x, float largest) {
+  return x == -INFINITY ? 0.0f : expf(x - largest);
+}
+
+// A group a wave.
+__global__ void __launch_bounds__(kScanThreads) sample_scan_kernel(SampleArgs args) {
+  wait_for_previous();
+  allow_next();
+  const int group = int(blockIdx.x) * kScanWaves + int(threadIdx.x) / kWave;
+  if (group >= args.groups) return;
+  const float* logits = args.logits + int64_t(blockIdx.y) * args.vocabulary;
+  const int begin = group * args.group;
+  const int end = begin + args.group < args.vocabulary ? begin + args.group : args.vocabulary;
+  float largest = -INFINITY, sum = 0;
+  for (int base = begin; base < end; base += kGroupUnit) {
+    float x[kLoads];
+    load_logits(logits, base, end, x);
+    float here = x[0];
+#pragma unroll
+    for (int j = 1; j < kLoads; ++j) here = fmaxf(here, x[j]);
+    here = fmaxf(lanes_max(here), largest);
+    sum *= part_of_sum(largest, here);
+#pragma unroll
+    for (int j = 0; j < kLoads; ++j) sum += part_of_sum(x[j], here);
+    largest = here;
+  }
+  sum = lanes_sum(sum);
+  if (threadIdx.x % kWave == 0) args.of_group[int64_t(blockIdx.y) * args.groups + group] = {largest, sum};
+}
+
+// The same in all threads of a block; shared: [kSelectThreads / kWave].
+DW_DEVICE float block_max(float x, float* shared) {
+  x = lanes_max(x);
+  if (threadIdx.x % kWave == 0) shared[threadIdx.x / kWave] = x;
+  __syncthreads();
+  x = shared[0];
+#pragma unroll
+  for (int i = 1; i < kSelectThreads / kWave; ++i) x = fmaxf(x, shared[i]);
+  __syncthreads();
+  return x;
+}
+DW_DEVICE float block_sum(float x, float* shared) {
+  x = lanes_sum(x);
+  if (threadIdx.x % kWave == 0) shared[threadIdx.x / kWave] = x;
+  __syncthreads();
+  x = shared[0];
+#pragma unroll
+  for (int i = 1; i < kSelectThreads / kWave; ++i) x += shared[i];
+  __syncthreads();
   return x;
 }
 
-__global__ void __launch_bounds__(kScanThreads) sample_scan_kernel(SampleArgs args) {
-  constexpr int kWaves = kScanThreads / kWave, kLoads = kGroupUnit / kWave;
-  __shared__ float2 shared[kWaves];
-  wait_for_previous();
-  allow_next();
-  const int wave = threadIdx.x / kWave, lane = threadIdx.x % kWave;
-  const float* logits = args.logits + int64_t(blockIdx.y) * args.vocabulary;
-  float2 total = {-INFINITY, 0};
-#pragma unroll
-  for (int i = 0; i < kScanGroups; ++i) {
-    const int group = (int(blockIdx.x) * kScanGroups + i) * kWaves + wave;
-    if (group >= args.groups) break;
-    const int begin = group * args.group;
-    const int end = begin + args.group < args.vocabulary ? begin + args.group : args.vocabulary;
-    float2 sum = {-INFINITY, 0};
-    for (int base = begin; base < end; base += kGroupUnit) {
-      float x[kLoads];
-#pragma unroll
-      for (int j = 0; j < kLoads; ++j) {
-        const int id = base + j * kWave + lane;
-        x[j] = id < end ? logits[id] : -INFINITY;
-      }
-      float2 here = {x[0], 0};
-#pragma unroll
-      for (int j = 1; j < kLoads; ++j) here.x = fmaxf(here.x, x[j]);
-#pragma unroll
-      for (int j = 0; j < kLoads; ++j) here.y += x[j] == -INFINITY ? 0.0f : expf(x[j] - here.x);
-      sum = join(sum, here);
-    }
-    const float largest = lanes_max(sum.x);
-    if (lane == 0) args.maxima[int64_t(blockIdx.y) * args.groups + group] = largest;
-    total = join(total, sum);
+// A number that at least k of the block's numbers reach, and hardly more: bit by bit from the top, until k
+// do.
+DW_DEVICE uint32_t bound_of(uint32_t mine, int k) {
+  uint32_t bound = 0;
+  for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+    const uint32_t tried = bound | bit;
+    const int reach = __syncthreads_count(mine >= tried);
+    if (reach < k) continue;
+    bound = tried;
+    if (reach == k) break;
   }
-  total = lanes_join(total);
-  if (lane == 0) shared[wave] = total;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int i = 1; i < kWaves; ++i) total = join(total, shared[i]);
-  args.partial[int64_t(blockIdx.y) * args.blocks + blockIdx.x] = total;
+  return bound;
 }
 
 // Bitonic, largest first; count is a power of two.
@@ -145,73 +165,28 @@ DW_DEVICE u64 kth_key(const SampleArgs& args, const float* logits, int* histogra
   return prefix;
 }
 
-__global__ void __launch_bounds__(kSelectThreads) sample_select_kernel(SampleArgs args) {
-  __shared__ uint32_t maxima[kMaxGroups];
-  __shared__ u64 candidates[kMaxCandidates];
-  __shared__ float2 sums[kSelectThreads / kWave];
-  __shared__ int histogram[257];
-  __shared__ u64 bound;
-  __shared__ int count;
-  wait_for_previous();
-  allow_next();
-  const int64_t row = blockIdx.x;
-  const int lane = threadIdx.x % kWave, wave = threadIdx.x / kWave;
-  const float* logits = args.logits + row * args.vocabulary;
-  const float* group_maxima = args.maxima + row * args.groups;
-  if (threadIdx.x == 0) count = 0;
+// Puts candidate i where as many are larger as its place says; keys differ. Several neighbouring threads
+// count for one candidate.
+DW_DEVICE void store_ranked(const SampleArgs& args, int64_t row, const u64* candidates, int count) {
+  int width = kWave;
+  while (width > 1 && count * width > kSelectThreads) width /= 2;
+  const int first = int(threadIdx.x) / width, part = int(threadIdx.x) % width;
+  for (int base = 0; base < count; base += kSelectThreads / width) {
+    const int i = base + first;
+    const u64 key = i < count ? candidates[i] : 0;
+    int rank = 0;
+    for (int j = part; j < count; j += width) rank += candidates[j] > key ? 1 : 0;
+    for (int mask = 1; mask < width; mask *= 2) rank += lane_xor(rank, mask);
+    if (part != 0 || i >= count || rank >= args.k) continue;
+    args.ids[row * args.k + rank] = int32_t(~uint32_t(key));
+    args.values[row * args.k + rank] = unordered(uint32_t(key >> 32));
+  }
+}
 
-  // The softmax's maximum and sum.
-  float2 total = {-INFINITY, 0};
-  for (int i = threadIdx.x; i < args.blocks; i += kSelectThreads)
-    total = join(total, args.partial[row * args.blocks + i]);
-  total = lanes_join(total);
-  if (lane == 0) sums[wave] = total;
-
-  for (int i = threadIdx.x; i < kMaxGroups; i += kSelectThreads)
-    maxima[i] = i < args.groups ? ordered(group_maxima[i]) : 0;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int i = 1; i < kSelectThreads / kWave; ++i) total = join(total, sums[i]);
-    args.max_and_sum[2 * row] = total.x;
-    args.max_and_sum[2 * row + 1] = total.y;
-  }
-  uint32_t least = 0;
-  if (args.groups >= args.k) {
-    int size = 2;
-    while (size < args.groups) size *= 2;
-    sort_descending(maxima, size);
-    least = maxima[args.k - 1];
-  }
-
-  // Tokens that reach the bound.
-  for (int group = wave; group < args.groups; group += kSelectThreads / kWave) {
-    if (ordered(group_maxima[group]) < least) continue;
-    const int begin = group * args.group;
-    const int end = begin + args.group < args.vocabulary ? begin + args.group : args.vocabulary;
-    for (int id = begin + lane; id < end; id += kWave) {
-      const float x = logits[id];
-      if (ordered(x) < least) continue;
-      const int at = atomicAdd(&count, 1);
-      if (at < kMaxCandidates) candidates[at] = key_of(x, id);
-    }
-  }
-  __syncthreads();
-  int found = count;
-  __syncthreads();
-  if (found > kMaxCandidates) {
-    const u64 kth = kth_key(args, logits, histogram, &bound);
-    if (threadIdx.x == 0) count = 0;
-    __syncthreads();
-    for (int id = threadIdx.x; id < args.vocabulary; id += kSelectThreads) {
-      const u64 key = key_of(logits[id], id);
-      if (key >= kth) candidates[atomicAdd(&count, 1)] = key;
-    }
-    __syncthreads();
-    found = args.k;
-  }
+DW_DEVICE void store_sorted(const SampleArgs& args, int64_t row, u64* candidates, int count) {
   int size = 2;
-  while (size < found) size *= 2;
-  for (int i = found + int(threadIdx.x); i < size; i += kSelectThreads) candidates[i] = 0;
+  while (size < count) size *= 2;
+  for (int i = count + int(threadIdx.x); i < size; i += kSelectThreads) candidates[i] = 0;
   __syncthreads();
   sort_descending(candidates, size);
   for (int i = threadIdx.x; i < args.k; i += kSelectThreads) {
@@ -221,20 +196,78 @@ __global__ void __launch_bounds__(kSelectThreads) sample_select_kernel(SampleArg
   }
 }
 
+__global__ void __launch_bounds__(kSelectThreads) sample_select_kernel(SampleArgs args) {
+  constexpr int kWaves = kSelectThreads / kWave;
+  __shared__ u64 candidates[kMaxCandidates];
+  __shared__ float shared[kWaves];
+  __shared__ int16_t chosen[kMaxGroups];
+  __shared__ int histogram[257];
+  __shared__ u64 kth;
+  __shared__ int count, chosen_count;
+  if (threadIdx.x == 0) count = 0, chosen_count = 0;
+  wait_for_previous();
+  allow_next();
+  const int64_t row = blockIdx.x;
+  const float* logits = args.logits + row * args.vocabulary;
+  const int mine = int(threadIdx.x), wave = mine / kWave;
+  const bool exists = mine < args.groups;
+  const float2 group = exists ? args.of_group[row * args.groups + mine] : float2{-INFINITY, 0};
+  const float largest = block_max(group.x, shared);
+  const float sum = block_sum(group.y == 0 ? 0.0f : group.y * expf(group.x - largest), shared);
+  if (mine == 0) args.max_and_sum[2 * row] = largest, args.max_and_sum[2 * row + 1] = sum;
+
+  const uint32_t maximum = exists ? ordered(group.x) : 0;
+  const uint32_t least = args.groups >= args.k ? bound_of(maximum, args.k) : 0;
+  if (exists && maximum >= least) chosen[atomicAdd(&chosen_count, 1)] = int16_t(mine);
+  __syncthreads();
+  const int found_groups = chosen_count;
+  for (int i = wave; i < found_groups; i += kWaves) {
+    const int begin = int(chosen[i]) * args.group;
+    const int end = begin + args.group < args.vocabulary ? begin + args.group : args.vocabulary;
+    for (int base = begin; base < end; base += kGroupUnit) {
+      float x[kLoads];
+      load_logits(logits, base, end, x);
+#pragma unroll
+      for (int j = 0; j < kLoads; ++j) {
+        const int id = base + j * kWave + mine % kWave;
+        if (id >= end || ordered(x[j]) < least) continue;
+        const int at = atomicAdd(&count, 1);
+        if (at < kMaxCandidates) candidates[at] = key_of(x[j], id);
+      }
+    }
+  }
+  __syncthreads();
+  int found = count;
+  __syncthreads();
+  if (found > kMaxCandidates) {
+    const u64 last = kth_key(args, logits, histogram, &kth);
+    if (mine == 0) count = 0;
+    __syncthreads();
+    for (int id = mine; id < args.vocabulary; id += kSelectThreads) {
+      const u64 key = key_of(logits[id], id);
+      if (key >= last) candidates[atomicAdd(&count, 1)] = key;
+    }
+    __syncthreads();
+    found = args.k;
+  }
+  if (found <= kMaxRanked)
+    store_ranked(args, row, candidates, found);
+  else
+    store_sorted(args, row, candidates, found);
+}
+
 SampleArgs shape_of(int64_t vocabulary) {
   SampleArgs args = {};
   args.vocabulary = int(vocabulary);
   args.group = int(ceil_div(vocabulary, int64_t(kGroupUnit) * kMaxGroups)) * kGroupUnit;
   args.groups = int(ceil_div(vocabulary, args.group));
-  args.blocks = int(ceil_div(args.groups, kScanThreads / kWave * kScanGroups));
   return args;
 }
 
 }  // namespace
 
 uint64_t top_logits_scratch_bytes(int64_t rows, int64_t vocabulary) {
-  const SampleArgs args = shape_of(vocabulary);
-  return uint64_t(rows) * (uint64_t(args.blocks) * sizeof(float2) + uint64_t(args.groups) * sizeof(float));
+  return uint64_t(rows) * uint64_t(shape_of(vocabulary).groups) * sizeof(float2);
 }
 
 void top_logits(Context& context, const float* logits, int64_t rows, int64_t vocabulary, int32_t k,
@@ -245,13 +278,13 @@ void top_logits(Context& context, const float* logits, int64_t rows, int64_t voc
            "top_logits needs more scratch memory");
   SampleArgs args = shape_of(vocabulary);
   args.logits = logits, args.k = k, args.ids = ids, args.values = values, args.max_and_sum = max_and_sum;
-  args.partial = reinterpret_cast<float2*>(context.scratch);
-  args.maxima = reinterpret_cast<float*>(args.partial + rows * args.blocks);
+  args.of_group = reinterpret_cast<float2*>(context.scratch);
   const double bytes = 4 * double(rows) * double(vocabulary);
   launch(context, "sample_scan_kernel", {"sample", bytes, 2 * double(rows) * double(vocabulary)},
-         sample_scan_kernel, dim3(uint32_t(args.blocks), uint32_t(rows)), dim3(kScanThreads), 0, args);
+         sample_scan_kernel, dim3(ceil_div(args.groups, kScanWaves), uint32_t(rows)), dim3(kScanThreads), 0,
+         args);
   launch(context, "sample_select_kernel",
-         {"sample", double(rows) * (4.0 * args.groups + 4.0 * k * args.group + 8.0 * k), 0},
+         {"sample", double(rows) * (8.0 * args.groups + 4.0 * k * args.group + 8.0 * k), 0},
          sample_select_kernel, dim3(uint32_t(rows)), dim3(kSelectThreads), 0, args);
 }
 
