@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "kernels/gpu/internal.h"
 #include "kernels/gpu/ops.h"
 
 namespace dw::gpu {
@@ -12,16 +13,6 @@ namespace {
 constexpr int32_t kHopper = 900;
 // Spans shorter than this cost less token by token, whatever the op says.
 constexpr int32_t kChunkedFrom = 33;
-
-#if defined(DW_GPU_CUDA)
-bool proven_kernels_wanted() {
-  static const bool wanted = [] {
-    const char* value = std::getenv("DW_GPU_SAFE");
-    return value != nullptr && *value == '1';
-  }();
-  return wanted;
-}
-#endif
 
 }  // namespace
 
@@ -35,7 +26,8 @@ DeltaPlan plan_delta(const Limits& limits, const ops::DeltaMixer& op) {
   plan.min_rows = op.min_chunked_tokens > kChunkedFrom ? op.min_chunked_tokens : kChunkedFrom;
 #if defined(DW_GPU_CUDA)
   plan.hopper = limits.architecture >= kHopper && hopper::takes(op);
-  plan.proven = proven_kernels_wanted();
+  static const bool proven = proven_kernels_only("delta");
+  plan.proven = proven;
 #endif
   return plan;
 }

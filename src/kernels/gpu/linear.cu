@@ -1,6 +1,7 @@
 // linear(): which kernel multiplies.
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/check.h"
 #include "kernels/gpu/internal.h"
@@ -9,12 +10,9 @@
 
 namespace dw::gpu {
 
-bool proven_kernels_only() {
-  static const bool only = [] {
-    const char* value = std::getenv("DW_GPU_SAFE");
-    return value != nullptr && *value == '1';
-  }();
-  return only;
+bool proven_kernels_only(const char* part) {
+  const char* value = std::getenv("DW_GPU_SAFE");
+  return value != nullptr && (*value == '1' || std::strstr(value, part) != nullptr);
 }
 
 namespace {
@@ -23,7 +21,8 @@ namespace {
 // fewer instructions where tokens are many.
 [[maybe_unused]] bool suits_tiles(const Context& context, const ops::Activations& x,
                                   std::span<const ops::Linear> outputs) {
-  if (proven_kernels_only() || x.quants == nullptr || x.tokens < kFirstTileTokens ||
+  static const bool proven = proven_kernels_only("tile");
+  if (proven || x.quants == nullptr || x.tokens < kFirstTileTokens ||
       x.tokens > kLastTileTokens)
     return false;
   uint64_t bytes = 0;

@@ -35,7 +35,7 @@ uint64_t moe_tiles_scratch_bytes(const ops::Moe& largest);
 
 // Whether instances for Q4_K may run (moe_q4.h); DW_GPU_SAFE in the environment: only the general ones.
 inline bool q4_kernels_wanted() {
-  static const bool wanted = std::getenv("DW_GPU_SAFE") == nullptr;
+  static const bool wanted = !proven_kernels_only("moe");
   return wanted;
 }
 

@@ -12,7 +12,7 @@
 namespace dw::gpu {
 namespace {
 
-constexpr int kTileTokens = 4;
+constexpr int kExpertTileTokens = 4;
 constexpr int kDownBlockRows = 128;
 constexpr uint32_t kRingBytes = 56 << 10;    // of a block of gate_up, where a row allows
 constexpr uint32_t kQ4RoomBytes = 80 << 10;  // all rows of such a block, at most
@@ -29,7 +29,7 @@ struct Tile {
 };
 DW_DEVICE Tile tile_of(const TileRows& rows, int index) {
   if (index < rows.shared_tiles)
-    return {-1, rows.pairs + index * kTileTokens, min(kTileTokens, rows.tokens - index * kTileTokens)};
+    return {-1, rows.pairs + index * kExpertTileTokens, min(kExpertTileTokens, rows.tokens - index * kExpertTileTokens)};
   index -= rows.shared_tiles;
   if (index >= __ldcg(rows.sorted.tile_count)) return {0, 0, 0};
   const ExpertTile* tile = rows.sorted.tiles + index;
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
     gate_up_tiles_kernel(const DW_GRID_CONSTANT TilesGateUp a) {
   extern __shared__ __align__(16) uint8_t shared[];
   __shared__ uint64_t barriers[kMoeWaves][kPairs];
-  __shared__ float results[kTileTokens][kBlockOutputs];
+  __shared__ float results[kExpertTileTokens][kBlockOutputs];
   const int lane = int(threadIdx.x) % kWave, wave = int(threadIdx.x) / kWave;
   if (threadIdx.x < kMoeWaves) {
     for (int p = 0; p < kPairs; ++p) init_barrier(barriers[threadIdx.x] + p);
@@ -99,9 +99,9 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
   }
   const bool fine_x = is_fine_type(gate.type);
   StagedAny staged = {};
-  staged.rows = StagedRows::at(shared, kTileTokens, int(a.x.columns) / 32, fine_x);
+  staged.rows = StagedRows::at(shared, kExpertTileTokens, int(a.x.columns) / 32, fine_x);
   {  // as many waves a token
-    constexpr int kThreads = kGemvThreads / kTileTokens;
+    constexpr int kThreads = kGemvThreads / kExpertTileTokens;
     const int t = int(threadIdx.x) / kThreads;
     if (t < tile.count) {
       const int pair = pair_of(a.rows, tile.first + t);
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
   }
   __syncthreads();
   if constexpr (kQ4) {
-    multiply_q4_pairs<kTileTokens>(
+    multiply_q4_pairs<kExpertTileTokens>(
         ring, int(a.x.columns), staged.rows, tile.count,
         [&](int p, int t, float g, float u) { results[t][wave * kPairs + p] = silu(g) * u; });
   } else {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
 #pragma unroll 1
       for (int p = 0; p < kPairs; ++p) {
         const uint8_t* rows = ring.wait(p);
-        float sums[2 * kTileTokens] = {};
+        float sums[2 * kExpertTileTokens] = {};
 #pragma unroll 1
         for (int at = lane; at < units; at += kWave) {
           typename Units::Unit decoded[2];
@@ -130,17 +130,17 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
             decoded[r] =
                 Units::decode(Units::fetch(rows + uint32_t(r) * ring.row_bytes, columns, at), lane, a.tables);
 #pragma unroll
-          for (int t = 0; t < kTileTokens; ++t) {
+          for (int t = 0; t < kExpertTileTokens; ++t) {
             if (t >= tile.count) break;
-            float two[2] = {sums[t], sums[kTileTokens + t]};
+            float two[2] = {sums[t], sums[kExpertTileTokens + t]};
             multiply_units<Units, 2, 1>(decoded, staged, t, at, two);
-            sums[t] = two[0], sums[kTileTokens + t] = two[1];
+            sums[t] = two[0], sums[kExpertTileTokens + t] = two[1];
           }
         }
         __syncwarp();
         if (lane == 0 && p + ring.slot_count < kPairs) ring.fill(p + ring.slot_count);
-        const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, kTileTokens);
-        if (lane < kTileTokens) results[lane][wave * kPairs + p] = silu(total) * up_total;
+        const float total = sum_values_of_wave(sums, lane), up_total = lane_xor(total, kExpertTileTokens);
+        if (lane < kExpertTileTokens) results[lane][wave * kPairs + p] = silu(total) * up_total;
       }
     });
   }
@@ -151,14 +151,14 @@ __global__ void __launch_bounds__(kGemvThreads, kQ4 ? 2 : 3)
 
 // Rows of two blocks, two lanes a row.
 DW_DEVICE void down_q4(const uint8_t* weights, uint32_t row_bytes, int count, const StagedRows& x, int tokens,
-                       float (&results)[kTileTokens][kDownBlockRows]) {
+                       float (&results)[kExpertTileTokens][kDownBlockRows]) {
   const int block = int(threadIdx.x) % 2, row = int(threadIdx.x) / 2;
   static_assert(kDownBlockRows == kGemvThreads / 2);
   const uint8_t* const rows[1] = {weights + uint32_t(min(row, count - 1)) * row_bytes};
-  float sums[kTileTokens] = {};
-  multiply_q4_block<1, kTileTokens>(rows, 512, block, x, 0, tokens, block, sums);
+  float sums[kExpertTileTokens] = {};
+  multiply_q4_block<1, kExpertTileTokens>(rows, 512, block, x, 0, tokens, block, sums);
 #pragma unroll
-  for (int t = 0; t < kTileTokens; ++t) {
+  for (int t = 0; t < kExpertTileTokens; ++t) {
     const float total = lanes_sum<2>(sums[t]);
     if (block == 0) results[t][row] = total;
   }
@@ -168,9 +168,9 @@ DW_DEVICE void down_q4(const uint8_t* weights, uint32_t row_bytes, int count, co
 template <bool kQ4>
 __global__ void __launch_bounds__(kGemvThreads, 3) down_tiles_kernel(const DW_GRID_CONSTANT TilesDown a) {
   extern __shared__ __align__(16) uint8_t shared[];
-  __shared__ float results[kTileTokens][kDownBlockRows];
+  __shared__ float results[kExpertTileTokens][kDownBlockRows];
   __shared__ uint64_t barrier;
-  __shared__ int pairs[kTileTokens];
+  __shared__ int pairs[kExpertTileTokens];
   const int first_row = int(blockIdx.x) * kDownBlockRows, thread = int(threadIdx.x);
   if (thread == 0) {
     init_barrier(&barrier);
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kGemvThreads, 3) down_tiles_kernel(const DW_GR
   const int chunks = a.width / 32, words = 2 * tile.count * chunks, first_word = 2 * tile.first * chunks;
   const bool fine = is_fine_type(m.type);
   StagedAny staged = {};
-  staged.rows = StagedRows::at(shared, kTileTokens, chunks, fine);
+  staged.rows = StagedRows::at(shared, kExpertTileTokens, chunks, fine);
   for (int i = thread; i < words; i += kGemvThreads) {
     staged.rows.quants[i] = __ldcg(a.hidden.quants + first_word + i);
     if (fine) staged.rows.residual[i] = __ldcg(a.hidden.residual + first_word + i);
@@ -220,12 +220,12 @@ __global__ void __launch_bounds__(kGemvThreads, 3) down_tiles_kernel(const DW_GR
   } else {
     visit_quantised_type(m.type, [&](auto type) {
       using Units = QuantisedUnits<type.value>;
-      const RowLoop<Units, 1, kTileTokens, 1> loop(weights, nullptr, m.row_bytes, count, a.width);
+      const RowLoop<Units, 1, kExpertTileTokens, 1> loop(weights, nullptr, m.row_bytes, count, a.width);
       loop.run(
           a.tables,
           [&](const auto& decoded, int at, auto& sums) {
 #pragma unroll
-            for (int t = 0; t < kTileTokens; ++t) {
+            for (int t = 0; t < kExpertTileTokens; ++t) {
               if (t >= tile.count) break;
               float one[1] = {sums[t]};
               multiply_units<Units, 1, 1>(decoded, staged, t, at, one);
@@ -282,7 +282,7 @@ Room lay_out(const ops::Moe& op, int64_t tokens, Scratch& scratch) {
   room.keys = scratch.take<uint16_t>((pairs + 7) / 8 * 8);
   room.counts = scratch.take<int32_t>(op.expert_count);
   room.sorted.slot_pair = scratch.take<int32_t>(pairs);
-  room.sorted.tiles = scratch.take<ExpertTile>(tile_bound(pairs, op.expert_count, kTileTokens));
+  room.sorted.tiles = scratch.take<ExpertTile>(tile_bound(pairs, op.expert_count, kExpertTileTokens));
   room.sorted.tile_count = scratch.take<int32_t>(1);
   room.hidden.quants = scratch.take<int4>(rows * width / 16);
   room.hidden.residual = scratch.take<int4>(rows * width / 16);
@@ -327,7 +327,7 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
   const uint64_t row_bytes =
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
-  g.staged_room = round_up_128(staged_bytes(kTileTokens, op.x.columns, fine_x));
+  g.staged_room = round_up_128(staged_bytes(kExpertTileTokens, op.x.columns, fine_x));
   const auto q4 = [](const ops::Matrix& m) {
     return !m || (m.type == quant::Type::Q4_K && q4_kernels_wanted());
   };
@@ -338,7 +338,7 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
   const size_t gate_up_shared = g.staged_room + g.ring_bytes;
   TilesDown d = {};
   const bool fine_hidden = is_fine_type(op.down.type) || (has_shared && is_fine_type(op.shared_down.type));
-  d.staged_room = round_up_128(staged_bytes(kTileTokens, width, fine_hidden));
+  d.staged_room = round_up_128(staged_bytes(kExpertTileTokens, width, fine_hidden));
   const size_t down_shared =
       d.staged_room +
       kDownBlockRows * std::max(op.down.row_stride(), has_shared ? op.shared_down.row_stride() : uint64_t(0));
@@ -348,7 +348,7 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
   const Room room = lay_out(op, tokens, scratch);
   if (scratch.exhausted() || !router_logits(context, op, norm, room.logits, room.counts)) return false;
   choose_experts(context, op, room.logits, op.expert_count + 1, room.route, room.keys, room.counts);
-  sort_pairs(context, pairs, op.expert_count, kTileTokens, room.keys, room.counts, room.sorted);
+  sort_pairs(context, pairs, op.expert_count, kExpertTileTokens, room.keys, room.counts, room.sorted);
 
   g.x = op.x;
   g.matrices[0] = expert_matrix(both.gate), g.matrices[1] = expert_matrix(both.up);
@@ -356,13 +356,13 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
   if (has_shared) g.matrices[2] = expert_matrix(op.shared_gate), g.matrices[3] = expert_matrix(op.shared_up);
   g.rows.sorted = room.sorted;
   g.rows.pairs = int32_t(pairs), g.rows.tokens = int32_t(tokens), g.rows.top_k = op.top_k;
-  g.rows.shared_tiles = has_shared ? int32_t(ceil_div(tokens, kTileTokens)) : 0;
+  g.rows.shared_tiles = has_shared ? int32_t(ceil_div(tokens, kExpertTileTokens)) : 0;
   g.hidden = room.hidden;
   g.width = int32_t(width);
   g.fine = fine_hidden;
   g.tables = context.tables;
   const uint32_t tiles =
-      uint32_t(tile_bound(pairs, op.expert_count, kTileTokens)) + uint32_t(g.rows.shared_tiles);
+      uint32_t(tile_bound(pairs, op.expert_count, kExpertTileTokens)) + uint32_t(g.rows.shared_tiles);
   const double experts = double(std::min<int64_t>(pairs, op.expert_count)) + (has_shared ? 1 : 0);
   const double rows = double(pairs + (has_shared ? tokens : 0));
   const auto gate_up_kernel = gate_up_q4 ? gate_up_tiles_kernel<true> : gate_up_tiles_kernel<false>;
