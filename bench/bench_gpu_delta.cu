@@ -166,18 +166,13 @@ void bench_decode(const dw::gpu::Limits& limits, cudaStream_t stream, double pea
       chosen.overlap_launches = overlap;
       const int64_t layers = std::max<int64_t>(2, 72 / r.spans);  // more state than L2 holds
       for (const dw::gpu::DeltaPlan& plan :
-           {dw::gpu::DeltaPlan{0, 1, true}, dw::gpu::DeltaPlan{0, 1, true, true},
-            dw::gpu::DeltaPlan{0, 1, false}}) {
+           {dw::gpu::DeltaPlan{0, 1, true}, dw::gpu::DeltaPlan{0, 1, false}}) {
         Setup setup(chosen, stream, r.spans, r.rows, layers, plan);
         const double us = setup.run(plan, layers, 15);
         char what[64];
         std::snprintf(what, sizeof what, "decode %lld x %lld%s", (long long)r.spans, (long long)r.rows,
                       overlap ? ", overlapped" : "");
-        print_row(what,
-                  !plan.hopper  ? "portable"
-                  : plan.proven ? "sm_90, proven"
-                                : "sm_90",
-                  us, decode_bytes(double(r.spans), double(r.rows)),
+        print_row(what, plan.hopper ? "sm_90" : "portable", us, decode_bytes(double(r.spans), double(r.rows)),
                   double(r.spans * r.rows) * kVHeads * kDim * kDim * 7, peak);
       }
     }
@@ -191,16 +186,15 @@ void bench_prefill(const dw::gpu::Limits& limits, cudaStream_t stream, double pe
   for (const Row& r : {Row{1, 512}, Row{1, 2048}, Row{1, 8192}, Row{1, 32768}, Row{4, 2048}, Row{8, 8192}}) {
     for (const dw::gpu::DeltaPlan& plan :
          {dw::gpu::DeltaPlan{16, 33, true}, dw::gpu::DeltaPlan{32, 33, true},
-          dw::gpu::DeltaPlan{64, 33, true}, dw::gpu::DeltaPlan{64, 33, true, true},
-          dw::gpu::DeltaPlan{32, 33, false}, dw::gpu::DeltaPlan{16, 33, false}}) {
+          dw::gpu::DeltaPlan{64, 33, true}, dw::gpu::DeltaPlan{32, 33, false},
+          dw::gpu::DeltaPlan{16, 33, false}}) {
       if (!plan.hopper && r.spans * r.rows > 8192) continue;
       Setup setup(limits, stream, r.spans, r.rows, 1, plan);
       const double us = setup.run(plan, 3, 7);
       const double tokens = double(r.spans * r.rows);
       char what[64], kind[64];
       std::snprintf(what, sizeof what, "prefill %lld x %lld", (long long)r.spans, (long long)r.rows);
-      std::snprintf(kind, sizeof kind, "%s, chunk %d%s", plan.hopper ? "sm_90" : "portable", plan.chunk,
-                    plan.proven ? ", proven" : "");
+      std::snprintf(kind, sizeof kind, "%s, chunk %d", plan.hopper ? "sm_90" : "portable", plan.chunk);
       print_row(what, kind, us, decode_bytes(double(r.spans), double(r.rows)),
                 tokens * kVHeads * (6.0 * kDim * kDim + 8.0 * plan.chunk * kDim), peak);
     }

@@ -39,8 +39,6 @@ std::vector<Path> paths_of(const DeltaCase& c) {
   paths.push_back({"sm_90, chunks of 32", {32, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, chunks of 64", {64, kAllRows, true}, kHalf});
   paths.push_back({"sm_90, mixed", {64, 33, true}, kHalf});
-  paths.push_back({"sm_90, token by token, proven", {0, 1, true, true}, kExact});
-  paths.push_back({"sm_90, chunks of 64, proven", {64, kAllRows, true, true}, kHalf});
   return paths;
 }
 

@@ -1,10 +1,7 @@
 // Picks the kernels of the delta mixer.
 #include "kernels/gpu/delta.h"
 
-#include <cstdlib>
-
 #include "base/check.h"
-#include "kernels/gpu/internal.h"
 #include "kernels/gpu/ops.h"
 
 namespace dw::gpu {
@@ -26,8 +23,6 @@ DeltaPlan plan_delta(const Limits& limits, const ops::DeltaMixer& op) {
   plan.min_rows = op.min_chunked_tokens > kChunkedFrom ? op.min_chunked_tokens : kChunkedFrom;
 #if defined(DW_GPU_CUDA)
   plan.hopper = limits.architecture >= kHopper && hopper::takes(op);
-  static const bool proven = proven_kernels_only("delta");
-  plan.proven = proven;
 #endif
   return plan;
 }
@@ -63,12 +58,8 @@ void run_delta(Context& context, const ops::DeltaMixer& op, const DeltaPlan& pla
     const int32_t from = plan.chunked_from();
     // With one span its length says which kind it is; of several, only the longest is known.
     if (context.batch.longest_span >= from) hopper::delta_chunked(context, op, plan);
-    if (context.batch.span_count > 1 || context.batch.longest_span < from) {
-      if (plan.proven)
-        hopper::delta_recurrent(context, op, from);
-      else
-        hopper::delta_decode(context, op, from);
-    }
+    if (context.batch.span_count > 1 || context.batch.longest_span < from)
+      hopper::delta_decode(context, op, from);
     return;
   }
 #endif

@@ -13,12 +13,11 @@ struct DeltaPlan {
   int32_t chunk = 0;
   int32_t min_rows = 1;
   bool hopper = false;  // kernels of sm90/
-  bool proven = false;  // of those the ones in use longest: delta_recurrent.cu, delta_scan.cu
   // Row counts from which a span runs in chunks.
   int32_t chunked_from() const { return chunk == 0 ? INT_MAX : min_rows; }
 };
 
-// What delta_mixer() takes for this op and device. DW_GPU_SAFE=1 in the environment: proven kernels.
+// What delta_mixer() takes for this op and device.
 DeltaPlan plan_delta(const Limits& limits, const ops::DeltaMixer& op);
 // The tokens a chunk that measured fastest.
 int32_t delta_default_chunk(const Limits& limits);
@@ -47,7 +46,6 @@ namespace hopper {
 bool takes(const ops::DeltaMixer& op);
 // Token by token: the spans of fewer than `chunked_from` rows; one launch.
 void delta_decode(Context& context, const ops::DeltaMixer& op, int32_t chunked_from);
-void delta_recurrent(Context& context, const ops::DeltaMixer& op, int32_t chunked_from);  // proven
 // In chunks: the other spans; two launches.
 void delta_chunked(Context& context, const ops::DeltaMixer& op, const DeltaPlan& plan);
 uint64_t delta_scratch_bytes(const ops::DeltaMixer& op, const DeltaPlan& plan);

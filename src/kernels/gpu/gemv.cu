@@ -148,8 +148,7 @@ void run(Context& context, GemvArguments& a, std::span<const ops::Linear> output
   const double share = bytes / (context.limits.multiprocessors * gemv_blocks(kTokens));
 #if defined(DW_GPU_CUDA)
   if (context.limits.architecture >= 900) {
-    static const bool proven = proven_kernels_only("block");
-    if (!proven && run_block<kTokens>(context, a, outputs, work, bytes)) return;
+    if (run_block<kTokens>(context, a, outputs, work, bytes)) return;
     if (run_stream<kTokens, 4>(context, a, outputs, work, shared, share)) return;
     if (run_stream<kTokens, 2>(context, a, outputs, work, shared, share)) return;
     if constexpr (kTokens == 1)

@@ -25,10 +25,6 @@ inline constexpr int kGemvTokens = 8;
 void gemv(Context& context, const ops::Activations& x, std::span<const ops::Linear> outputs,
           const ops::Norm* norm);
 
-// True with DW_GPU_SAFE=1 in the environment: of two kernels for one thing the one that has been in use
-// longer.
-bool proven_kernels_only(const char* part);
-
 // Matrices with more bytes a multiprocessor are large: what surrounds their products matters little.
 inline constexpr uint64_t kLargeShare = 512 << 10;
 

@@ -1,7 +1,5 @@
 // linear(): which kernel multiplies.
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 
 #include "base/check.h"
 #include "kernels/gpu/internal.h"
@@ -10,21 +8,13 @@
 
 namespace dw::gpu {
 
-bool proven_kernels_only(const char* part) {
-  const char* value = std::getenv("DW_GPU_SAFE");
-  return value != nullptr && (*value == '1' || std::strstr(value, part) != nullptr);
-}
-
 namespace {
 
 // Whether gemv_tile() is the way to go: large matrices keep mma's blocks busy all the same, and it takes
 // fewer instructions where tokens are many.
 [[maybe_unused]] bool suits_tiles(const Context& context, const ops::Activations& x,
                                   std::span<const ops::Linear> outputs) {
-  static const bool proven = proven_kernels_only("tile");
-  if (proven || x.quants == nullptr || x.tokens < kFirstTileTokens ||
-      x.tokens > kLastTileTokens)
-    return false;
+  if (x.quants == nullptr || x.tokens < kFirstTileTokens || x.tokens > kLastTileTokens) return false;
   uint64_t bytes = 0;
   for (const ops::Linear& output : outputs) bytes += output.weight.matrix_bytes();
   return x.tokens <= kGemvTokens || bytes < uint64_t(context.limits.multiprocessors) * kLargeShare;

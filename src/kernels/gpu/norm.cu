@@ -113,8 +113,9 @@ __global__ void __launch_bounds__(kNormThreads) pack_kernel(const float* rows, o
 void norm(Context& context, const ops::Norm& op, const int32_t* rows) {
   const double count = double(op.out.tokens) * double(op.out.columns);
   const bool held = op.out.columns % 32 == 0 && op.out.columns <= kHeldColumns;
-  launch(context, "norm_kernel", {"norm", count * 9.25, count * 4}, held ? norm_row_kernel : norm_kernel,
-         dim3(uint32_t(op.out.tokens)), dim3(kNormThreads), 0, op, rows);
+  launch(context, held ? "norm_row_kernel" : "norm_kernel", {"norm", count * 9.25, count * 4},
+         held ? norm_row_kernel : norm_kernel, dim3(uint32_t(op.out.tokens)), dim3(kNormThreads), 0, op,
+         rows);
 }
 
 void pack(Context& context, const float* rows, const ops::Activations& out) {

@@ -18,13 +18,12 @@ void run_chunks(Context& context, const ops::DeltaMixer& op, const DeltaPlan& pl
   const int64_t cut = op.tokens / kChunk + context.batch.span_count;
   const uint32_t chunks = uint32_t(bound < cut ? bound : cut);
   if constexpr (kChunk == 64) {
-    if (!plan.proven) {
-      prepare_tiles<kRatio>(context, op, plan.chunked_from(), chunks, tiles);
-      return walk_chunks<kRatio>(context, op, plan.chunked_from(), tiles);
-    }
+    prepare_tiles<kRatio>(context, op, plan.chunked_from(), chunks, tiles);
+    walk_chunks<kRatio>(context, op, plan.chunked_from(), tiles);
+  } else {
+    prepare_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), chunks, tiles);
+    scan_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), tiles);
   }
-  prepare_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), chunks, tiles);
-  scan_chunks<kChunk, kRatio>(context, op, plan.chunked_from(), tiles);
 }
 
 template <int kChunk>

@@ -251,10 +251,10 @@ void launch_decode(Context& context, const ops::DeltaMixer& op, int32_t chunked_
 }
 
 // One sequence or two: many small blocks, which fit beside those of the kernel in front. More: large blocks,
-// fewer of them in a cluster. The sums are the same.
+// fewer of them in a cluster, which has two at least. The sums are the same.
 template <int kRatio>
 void choose_shape(Context& context, const ops::DeltaMixer& op, int32_t chunked_from) {
-  const bool few = context.batch.span_count <= kFewSpans;
+  const bool few = context.batch.span_count <= kFewSpans || kRatio == 1;
   if (context.batch.longest_span == 1) {
     if (few) return launch_decode<kRatio, 2, 1, 2>(context, op, chunked_from);
     return launch_decode<kRatio, 1, 1, 1>(context, op, chunked_from);
@@ -264,6 +264,12 @@ void choose_shape(Context& context, const ops::DeltaMixer& op, int32_t chunked_f
 }
 
 }  // namespace
+
+bool takes(const ops::DeltaMixer& op) {
+  const int32_t ratio = op.v_heads / op.k_heads;
+  return op.k_dim == kDim && op.v_dim == kDim && op.conv_taps == kTaps &&
+         (ratio == 1 || ratio == 2 || ratio == 4);
+}
 
 void delta_decode(Context& context, const ops::DeltaMixer& op, int32_t chunked_from) {
   switch (op.v_heads / op.k_heads) {

@@ -304,7 +304,7 @@ Plan plan_of(const Context& context, const ops::Moe& op) {
   const uint64_t row_bytes =
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
-  const auto q4 = [](const ops::Matrix& m) { return m.type == quant::Type::Q4_K && q4_kernels_wanted(); };
+  const auto q4 = [](const ops::Matrix& m) { return m.type == quant::Type::Q4_K; };
   plan.gate_up_q4 = q4(both.gate) && (!has_shared || q4(op.shared_gate)) && kPairs * one_slot <= kQ4RoomBytes;
   plan.ring_bytes = uint32_t(plan.gate_up_q4 ? kPairs * one_slot
                                              : std::clamp<uint64_t>(kRingBytes, one_slot, kPairs * one_slot));

@@ -2,8 +2,6 @@
 // chosen experts chooses for itself, before the launch in front has ended where it can.
 #pragma once
 
-#include <cstdlib>
-
 #include "kernels/gpu/internal.h"
 #include "kernels/gpu/launch.h"
 #include "kernels/gpu/moe_choose.h"
@@ -32,12 +30,6 @@ bool moe_decode_stream_fits(const Context& context, const ops::Moe& op);
 inline constexpr int kMoeTileLeast = 13, kMoeTileTokens = 128;
 bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm);
 uint64_t moe_tiles_scratch_bytes(const ops::Moe& largest);
-
-// Whether instances for Q4_K may run (moe_q4.h); DW_GPU_SAFE in the environment: only the general ones.
-inline bool q4_kernels_wanted() {
-  static const bool wanted = !proven_kernels_only("moe");
-  return wanted;
-}
 
 // All kernels of the chain ask for the same split of a multiprocessor's memory, because it can be changed
 // only when nothing runs there, and they are to overlap.

@@ -29,7 +29,8 @@ struct Tile {
 };
 DW_DEVICE Tile tile_of(const TileRows& rows, int index) {
   if (index < rows.shared_tiles)
-    return {-1, rows.pairs + index * kExpertTileTokens, min(kExpertTileTokens, rows.tokens - index * kExpertTileTokens)};
+    return {-1, rows.pairs + index * kExpertTileTokens,
+            min(kExpertTileTokens, rows.tokens - index * kExpertTileTokens)};
   index -= rows.shared_tiles;
   if (index >= __ldcg(rows.sorted.tile_count)) return {0, 0, 0};
   const ExpertTile* tile = rows.sorted.tiles + index;
@@ -328,9 +329,7 @@ bool moe_tiles(Context& context, const ops::Moe& op, const ops::Norm* norm) {
       std::max(both.gate.row_stride(), has_shared ? op.shared_gate.row_stride() : uint64_t(0));
   const uint64_t one_slot = uint64_t(kMoeWaves) * 2 * row_bytes;
   g.staged_room = round_up_128(staged_bytes(kExpertTileTokens, op.x.columns, fine_x));
-  const auto q4 = [](const ops::Matrix& m) {
-    return !m || (m.type == quant::Type::Q4_K && q4_kernels_wanted());
-  };
+  const auto q4 = [](const ops::Matrix& m) { return !m || m.type == quant::Type::Q4_K; };
   const bool gate_up_q4 = q4(both.gate) && q4(op.shared_gate) && kPairs * one_slot <= kQ4RoomBytes;
   const bool down_q4 = q4(op.down) && q4(op.shared_down) && width == 512;
   g.ring_bytes = uint32_t(gate_up_q4 ? kPairs * one_slot
