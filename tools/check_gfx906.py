@@ -6,6 +6,7 @@ Fails when a kernel spills registers or uses scratch memory (an array that went 
 and when a folder holds no kernel at all. --table prints every kernel. Needs LLVM's tools, version 15 or later.
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -33,7 +34,10 @@ def tool(name):
 
 
 def run(*command):
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # clang-offload-bundler looks for its helpers by their names without a version.
+    folder = pathlib.Path(tool("llvm-objcopy")).resolve().parent
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
         sys.exit(f"check_gfx906: {' '.join(map(str, command))}: {result.stderr.strip()}")
     return result.stdout
