@@ -139,7 +139,8 @@ Expected<void> bench(const BenchFlags& flags) {
     if (auto possible = check_kernel_bench(options->device); !possible) return possible.error();
   options->context_tokens = longest;
   options->checkpoints = 0;
-  options->max_sessions = *std::max_element(flags.sequences.begin(), flags.sequences.end());
+  options->max_sessions =
+      std::max(options->max_sessions, *std::max_element(flags.sequences.begin(), flags.sequences.end()));
   auto engine = create_engine(*options);
   if (!engine) return engine.error();
   std::vector<SessionId> sessions;
